@@ -1,0 +1,53 @@
+"""Celery's settings, all derived from ours. A message is only a wake-up call, so nothing here keeps one for long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config.settings import Settings
+
+
+def queue_of(settings: Settings) -> str:
+    """The queue of one ledger's wake-ups: two prefixes on one broker never wake each other's workers."""
+    return settings.prefix
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """What the Celery app is configured with."""
+    transport: dict[str, Any] = {}
+    if settings.broker.startswith(("redis", "rediss")):
+        # kombu waits for messages with a blocking read of 1 s; the timeout must be well above it.
+        transport = {
+            "socket_timeout": 15,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 30,
+            "retry_on_timeout": True,
+        }
+    return {
+        "broker_url": settings.broker,
+        "broker_transport_options": transport,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_default_queue": queue_of(settings),
+        # A busy worker takes no wake-ups into reserve: an idle one shall get them.
+        "worker_prefetch_multiplier": 1,
+        "task_acks_late": True,
+        # A shift keeps its calls when the broker goes away: the broker has nothing to do with them.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_proc_alive_timeout": 30.0,
+    }
+
+
+def queues_to_consume(settings: Settings) -> list[str]:
+    """The queues that a worker listens on.
+
+    Producers that only have Celery and name no queue send to its default one, `celery`; the workers of the default
+    prefix listen there too.
+    """
+    queue = queue_of(settings)
+    return [queue, "celery"] if queue == "launchq" else [queue]

@@ -1,0 +1,5 @@
+"""`python -m launchq` is the command `launchq`."""
+
+from launchq.cli import main
+
+main()

@@ -1,0 +1,116 @@
+"""`auth`: the token that all workers use."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from launchq.cli.output import account_line, json_option, local, note, print_json
+from tasks.errors import InputError, Problem
+
+
+@click.group("auth")
+def auth_command() -> None:
+    """The token that all workers use.
+
+    \b
+    Example:
+      launchq auth set-token < token.txt
+    """
+
+
+@auth_command.command("set-token")
+@json_option
+def set_token_command(as_json: bool) -> None:
+    """Read a token from standard input (never from the command line, which others can see) and use it from now on.
+
+    An account that was blocked for want of a token is open again at once.
+
+    \b
+    Example:
+      launchq auth set-token < token.txt
+    """
+    from launchq.launcher import Launcher
+
+    if sys.stdin.isatty():
+        token = str(click.prompt("token", hide_input=True, err=True))
+    else:
+        token = sys.stdin.read(65536)
+    token = token.strip().removeprefix("AccessToken=")
+    expires_at = checked_token(token)
+    with Launcher() as launcher:
+        launcher.set_token(token, expires_at=expires_at)
+        document, account = _status(launcher)
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(f"token kept, ends {local(account.token['expiresAt'])}")
+
+
+@auth_command.command("status")
+@json_option
+def auth_status_command(as_json: bool) -> None:
+    """Show whether there is a token, where it came from, and when it ends.
+
+    \b
+    Example:
+      launchq auth status
+    """
+    from launchq.launcher import Launcher
+
+    with Launcher() as launcher:
+        document, account = _status(launcher)
+    if as_json:
+        print_json(document)
+        return
+    token = account.token
+    if token["present"]:
+        click.echo(
+            f"token: from {token['source']}, stored {local(token['storedAt'])}, ends {local(token['expiresAt'])}"
+        )
+    else:
+        click.echo(
+            "token: none; the workers make one when user name and password are set, otherwise use `launchq auth set-token`"
+        )
+    click.echo(account_line(account))
+
+
+def _status(launcher: Any) -> tuple[dict[str, Any], Any]:
+    from launchq.cli.read import account_document
+
+    account = launcher.account()
+    document = account_document(account)
+    return {"token": document["token"], "account": document["account"]}, account
+
+
+def checked_token(token: str) -> int | None:
+    """When a pasted token ends, in seconds since 1970 (None where it does not say); InputError where it is no good."""
+    from worker.claims import read_claims
+
+    if (
+        not token
+        or not token.isascii()
+        or any(sign.isspace() or sign in ';,"\\' or not sign.isprintable() for sign in token)
+    ):
+        raise InputError(
+            [
+                Problem(
+                    "",
+                    "this is no token",
+                    "copy the value of AccessToken from the console: one word, nothing around it",
+                    "token",
+                )
+            ]
+        )
+    ends = read_claims(token).get("exp")
+    if ends is None:
+        note("warning: this token does not say when it ends")
+        return None
+    if ends <= time.time():
+        raise InputError(
+            [Problem("", "this token has ended already", "log in again and copy the new one", "token")]
+        )
+    return int(ends)

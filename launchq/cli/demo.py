@@ -1,0 +1,85 @@
+"""`demo`: a small fleet on a simulated cloud, with things going wrong on purpose."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launchq.cli.local import world
+from launchq.cli.output import Exit, json_option, note, print_jobs, print_json
+from tasks.states import State
+
+FLEET = 6
+"""Instances of the demo's fleet, beside the example of the API's document and the one that is rejected."""
+
+LONGEST = 120.0
+"""Seconds after which the demo gives up."""
+
+
+@click.command("demo")
+@json_option
+def demo_command(as_json: bool) -> Exit:
+    """Launch a small fleet on a simulated cloud, watch it to its end, and stop everything again.
+
+    Needs no account and reaches no network: Redis, the cloud and the worker run on this machine while it lasts.
+    On purpose, one connection is refused, the login expires once, and the API rejects one request.
+
+    \b
+    Example:
+      launchq demo
+    """
+    with tempfile.TemporaryDirectory(prefix="launchq-demo-") as folder:
+        log = Path(folder) / "worker.log"
+        with world(
+            with_sandbox=True, processes=2, log_level="info", fresh=True, log_file=str(log)
+        ) as running:
+            assert running.sandbox is not None
+            os.environ.update(running.environment)
+            running.sandbox.script_faults("expired", name="trainer-02")
+            running.sandbox.script_faults(
+                'message:字段 "instanceConfiguration.enableDocker" 未设置', name="rejected-on-purpose"
+            )
+            running.sandbox.script_faults("429:1", name="trainer-04")
+            from launchq.cli.follow import follow
+            from launchq.launcher import Launcher
+
+            with Launcher() as launcher:
+                batch = launcher.submit_many(_bodies(), batch="demo")
+                note(
+                    f"{batch.total} jobs entered. Going wrong on purpose: an expired login, a throttled call, a rejection."
+                )
+                jobs = follow(launcher, [batch.id], timeout=LONGEST, quiet=as_json)
+            created = len(running.sandbox.instances())
+        if not all(job.ended for job in jobs):
+            note(log.read_text(encoding="utf-8", errors="replace"))
+    order = {receipt.id: place for place, receipt in enumerate(batch.jobs)}
+    jobs.sort(key=lambda job: order[job.id])
+    if as_json:
+        print_json({"jobs": [job.document() for job in jobs], "instancesCreated": created})
+    else:
+        print_jobs(jobs)
+    launched = sum(job.state is State.SUCCEEDED for job in jobs)
+    failed = sum(job.state is State.FAILED for job in jobs)
+    note(
+        f"{launched} launched, {failed} rejected as planned; the simulated cloud counts {created} instances."
+    )
+    as_planned = launched == FLEET + 1 and failed == 1 and created == launched
+    return Exit.DONE if as_planned else Exit.UNEXPECTED
+
+
+def _bodies() -> list[dict[str, Any]]:
+    import json
+
+    example: dict[str, Any] = json.loads(
+        files("launchq").joinpath("example.json").read_text(encoding="utf-8")
+    )
+    fleet = [
+        {**example, "name": f"trainer-{number:02}", "isSpotInstance": number > 3}
+        for number in range(1, FLEET + 1)
+    ]
+    return [example, *fleet, {**example, "name": "rejected-on-purpose"}]

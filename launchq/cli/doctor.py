@@ -1,0 +1,169 @@
+"""`doctor`: is everything in place, and what could be lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import click
+
+from config import Settings, load
+from config.settings import unknown_names, without_password
+from launchq.cli.output import Exit, account_line, json_option, local, print_json
+from launchq.launcher import Launcher
+from ledger.calls import Account
+from tasks.errors import LedgerError
+
+WORKER_SILENCE = 10.0
+"""Seconds of silence after which a worker does not count as alive."""
+
+CLOCKS_APART = 5.0
+"""Seconds by which this machine's clock may differ from Redis' before it is worth a word."""
+
+_SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+
+
+@click.command("doctor")
+@click.option(
+    "--workers-only",
+    is_flag=True,
+    help="Only whether Redis answers and a worker is alive (for health checks).",
+)
+@json_option
+def doctor_command(workers_only: bool, as_json: bool) -> Exit:
+    """Look whether everything is in place: settings, Redis, workers, clock, token, the cloud's API.
+
+    Exit code 1 where something fails; what only deserves attention is a warning.
+
+    \b
+    Example:
+      launchq doctor
+    """
+    settings = load()
+    checks = [
+        check
+        for check in _all(settings, workers_only=workers_only)
+        if not workers_only or check.name in {"redis", "workers"}
+    ]
+    failed = any(check.status == "fail" for check in checks)
+    if as_json:
+        print_json({"ok": not failed, "checks": [vars(check) for check in checks]})
+    else:
+        for check in checks:
+            click.echo(f"{_SIGNS[check.status]}  {check.name}: {check.detail}")
+    return Exit.UNEXPECTED if failed else Exit.DONE
+
+
+def _all(settings: Settings, *, workers_only: bool) -> Iterator[Check]:
+    unknown = unknown_names()
+    if unknown:
+        yield Check("settings", "warn", f"not known, so without effect: {', '.join(unknown)}")
+    else:
+        yield Check("settings", "ok", "all known")
+    with Launcher(settings) as launcher:
+        try:
+            server = launcher.ledger.server()
+            account = launcher.account()
+        except LedgerError as error:
+            yield Check("redis", "fail", f"{without_password(settings.redis_url)} does not answer: {error}")
+        else:
+            yield from _redis(settings, server)
+            yield from _account(account)
+    if not workers_only:
+        yield asyncio.run(_api(settings))
+
+
+def _redis(settings: Settings, server: dict[str, Any]) -> Iterator[Check]:
+    version = server.get("valkey_version") or server.get("redis_version", "?")
+    yield Check(
+        "redis",
+        "ok",
+        f"{without_password(settings.redis_url)}, version {version}, answers in {server['latency'] * 1000:.1f} ms",
+    )
+    append = server.get("appendonly")
+    fsync = server.get("appendfsync")
+    if append is None:
+        yield Check("durability", "warn", "unknown: this Redis does not let its configuration be read")
+    elif append != "yes":
+        yield Check(
+            "durability",
+            "warn",
+            "no append-only file: when Redis stops, jobs entered since the last snapshot are lost; set appendonly yes",
+        )
+    elif fsync != "always":
+        yield Check(
+            "durability",
+            "warn",
+            f"append-only file, appendfsync {fsync}: a crash of the machine loses about the last second; set appendfsync always",
+        )
+    else:
+        yield Check("durability", "ok", "append-only file, written out at every change")
+    policy = server.get("maxmemory-policy", server.get("maxmemory_policy"))
+    if policy == "noeviction":
+        yield Check("eviction", "ok", "noeviction")
+    elif policy is None:
+        yield Check("eviction", "warn", "unknown: this Redis does not let its configuration be read")
+    else:
+        yield Check(
+            "eviction",
+            "fail",
+            f"maxmemory-policy is {policy}: a full Redis would throw jobs away; set noeviction",
+        )
+
+
+def _account(account: Account) -> Iterator[Check]:
+    apart = abs((datetime.now(UTC) - account.now).total_seconds())
+    if apart > CLOCKS_APART:
+        yield Check("clock", "warn", f"{apart:.0f} s apart from Redis' clock, which decides what is due")
+    else:
+        yield Check("clock", "ok", "agrees with Redis' clock, which decides what is due")
+    alive = [name for name, age in account.workers.items() if age < WORKER_SILENCE]
+    lost = len(account.workers) - len(alive)
+    detail = f"{len(alive)} alive" + (f", {lost} not heard of lately" if lost else "")
+    yield Check(
+        "workers",
+        "ok" if alive else "fail",
+        detail if alive else "none alive; start one with `launchq worker`",
+    )
+    yield Check(
+        "account",
+        "ok" if account.state == "open" else "fail" if account.state == "blocked" else "warn",
+        account_line(account),
+    )
+    token = account.token
+    if token["present"]:
+        gone = token["expiresAt"] is not None and token["expiresAt"] <= account.now
+        yield Check(
+            "token",
+            "warn" if gone else "ok",
+            f"from {token['source']}, {'ended' if gone else 'ends'} {local(token['expiresAt'])}",
+        )
+    else:
+        yield Check(
+            "token",
+            "warn",
+            "none yet; workers log in when user name and password are set, otherwise use `launchq auth set-token`",
+        )
+
+
+async def _api(settings: Settings) -> Check:
+    from tasks.answers import Answer
+    from worker.cloud import Cloud
+
+    async with Cloud(settings.api_url, timeout=min(settings.request_timeout, 10.0)) as cloud:
+        reply = await cloud.reachable()
+    if isinstance(reply, Answer):
+        return Check("api", "ok", f"{settings.api_url} answers")
+    return Check("api", "fail", f"{settings.api_url}: {reply.reason}")

@@ -1,0 +1,193 @@
+"""`up`, `worker` and `sandbox`: running things on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from launchq.cli.output import Exit, note
+
+if TYPE_CHECKING:
+    from sandbox.process import SandboxProcess
+    from sandbox.redis_server import RedisServer
+
+LEVELS = ("debug", "info", "warning", "error")
+STOP_MARGIN = 10.0
+"""Seconds beyond the request timeout that a worker gets to stop before it is killed."""
+
+processes_option = click.option(
+    "--processes", type=click.IntRange(1, 256), metavar="N", help="Child processes; default: one a core."
+)
+level_option = click.option(
+    "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="How much to log."
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """What runs on this machine: the environment that reaches it, the worker, and the simulated cloud's address."""
+
+    environment: Mapping[str, str]
+    worker: subprocess.Popen[bytes]
+    sandbox: SandboxProcess | None
+
+
+@click.command("worker")
+@processes_option
+@level_option
+def worker_command(processes: int | None, log_level: str) -> None:
+    """Run one worker until SIGTERM or Ctrl-C; it then finishes the calls that are in flight.
+
+    The same as `celery -A worker worker`; any number of workers may run, on any number of machines.
+
+    \b
+    Example:
+      launchq worker --processes 2
+    """
+    from config import load
+
+    load()  # what is wrong with the settings is said here, in plain words
+    from worker.app import app
+
+    arguments = [
+        "worker",
+        "--loglevel",
+        log_level,
+        "--without-gossip",
+        "--without-mingle",
+        "--hostname",
+        f"launchq-{os.getpid()}@%h",
+    ]
+    if processes:
+        arguments += ["--concurrency", str(processes)]
+    app.worker_main(arguments)
+
+
+@click.command("sandbox", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sandbox_command(arguments: tuple[str, ...]) -> int:
+    """Run the simulated cloud alone, with faults on request (see `launchq sandbox --help`).
+
+    \b
+    Example:
+      launchq sandbox --port 8080 --fault expired --fault close-after=0.1
+    """
+    from sandbox.command import main
+
+    return main(arguments)
+
+
+@click.command("up")
+@click.option(
+    "--sandbox", "with_sandbox", is_flag=True, help="Start a simulated cloud too, and launch on it."
+)
+@processes_option
+@level_option
+def up_command(with_sandbox: bool, processes: int | None, log_level: str) -> Exit:
+    """Run everything on this machine until Ctrl-C: a throwaway Redis (unless LAUNCHQ_REDIS_URL is set) and a worker.
+
+    \b
+    Example:
+      launchq up --sandbox
+    """
+    from config import load
+
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    with world(with_sandbox=with_sandbox, processes=processes, log_level=log_level) as running:
+        note("Everything runs. In another terminal:")
+        if running.environment["LAUNCHQ_REDIS_URL"] != load().redis_url:
+            note(f"  export LAUNCHQ_REDIS_URL={running.environment['LAUNCHQ_REDIS_URL']}")
+        note(
+            "  launchq submit body.json --wait\nCtrl-C stops it all. What a throwaway Redis held is gone then."
+        )
+        try:
+            code = running.worker.wait()
+        except KeyboardInterrupt:
+            note("Stopping.")
+            return Exit.DONE
+    note(f"launchq: the worker ended by itself, with exit code {code}")
+    return Exit.UNEXPECTED
+
+
+@contextmanager
+def world(
+    *,
+    with_sandbox: bool,
+    processes: int | None,
+    log_level: str,
+    fresh: bool = False,
+    log_file: str | None = None,
+) -> Iterator[World]:
+    """A Redis unless one is named (`fresh`: in any case), a worker, and with `with_sandbox` a simulated cloud."""
+    from config import load
+    from config.settings import without_password
+    from sandbox.redis_server import RedisNotFoundError, RedisServer
+
+    environment = dict(os.environ)
+    settings = load()
+    with ExitStack() as stack:
+        if fresh or not environment.get("LAUNCHQ_REDIS_URL"):
+            try:
+                redis = stack.enter_context(_redis_on_a_good_port(RedisServer, any_port=fresh))
+            except RedisNotFoundError as error:
+                raise click.ClickException(str(error)) from None
+            environment |= {"LAUNCHQ_REDIS_URL": redis.url, "LAUNCHQ_BROKER_URL": redis.url}
+        note(f"Redis: {without_password(environment['LAUNCHQ_REDIS_URL'])}")
+        cloud = None
+        if with_sandbox:
+            from sandbox.options import CloudOptions
+            from sandbox.process import SandboxProcess
+
+            cloud = stack.enter_context(SandboxProcess(CloudOptions()))
+            environment |= {
+                "LAUNCHQ_API_URL": cloud.api_url,
+                "LAUNCHQ_USERNAME": "demo",
+                "LAUNCHQ_PASSWORD": "demo",
+                "LAUNCHQ_ACCESS_TOKEN": "",
+                "LAUNCHQ_API_KEY": "",
+            }
+            note(f"simulated cloud: {cloud.api_url}")
+        arguments = [sys.executable, "-m", "launchq", "worker", "--log-level", log_level]
+        if processes:
+            arguments += ["--processes", str(processes)]
+        log = stack.enter_context(open(log_file, "wb")) if log_file else None
+        # A session of its own: Ctrl-C at the terminal reaches us, and we stop things in their order.
+        worker = subprocess.Popen(arguments, env=environment, start_new_session=True, stdout=log, stderr=log)
+        stack.callback(_stop, worker, settings.request_timeout + STOP_MARGIN)
+        yield World(environment, worker, cloud)
+
+
+def _redis_on_a_good_port(server: type[RedisServer], *, any_port: bool) -> RedisServer:
+    """On Redis' usual port where that is free, so that other terminals find it without being told."""
+    import socket
+
+    if not any_port:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", 6379))
+            except OSError:
+                return server()
+        return server(port=6379)
+    return server()
+
+
+def _stop(worker: subprocess.Popen[bytes], timeout: float) -> None:
+    worker.terminate()
+    try:
+        worker.wait(timeout)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def _as_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

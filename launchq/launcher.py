@@ -1,0 +1,264 @@
+"""The Python door: for producers, which submit, and pollers, which read."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from config import Settings, load
+from ledger import Ledger, calls
+from ledger.calls import Account, Done
+from tasks.errors import InputError, NotFoundError, Problem
+from tasks.intake import Entry, identify
+from tasks.jobs import KEY_LENGTH, Batch, Job, Receipt, Submission
+from tasks.request import LaunchRequest, parse_request
+from tasks.states import State
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger("launchq")
+
+Request = LaunchRequest | Mapping[str, Any]
+
+CHECK_SECONDS = 5.0
+"""How often a wait looks at the jobs themselves: events may be cut from the stream's end before a slow waiter reads them."""
+
+ACT_AT_ONCE = 500
+"""How many jobs one call to the ledger acts on."""
+
+
+class Launcher:
+    """Submits launch requests and reads what became of them. Safe to share between threads.
+
+    `settings` are the process' own (`LAUNCHQ_*`) unless given. Every method raises LedgerError where Redis is out of
+    reach. What takes requests accepts a `LaunchRequest` or a mapping in the API's own names, and raises InputError
+    with everything that is wrong.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or load()
+        self.ledger = Ledger(self.settings.redis_url, self.settings.prefix)
+        self._celery: Celery | None = None
+
+    def __enter__(self) -> Launcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.ledger.close()
+        if self._celery is not None:
+            self._celery.close()
+
+    def submit(
+        self,
+        request: Request,
+        *,
+        key: str = "",
+        max_attempts: int | None = None,
+        allow_unknown_fields: bool = False,
+    ) -> Job:
+        """Enter one job and return it.
+
+        With a `key`, the same request under the same key returns the job that exists and launches nothing; another
+        request under it raises RefusedError. `max_attempts` counts tries that failed for a passing reason.
+        `allow_unknown_fields` sends fields that the API's document does not list, unchanged.
+        """
+        checked = _checked(request, allow_unknown=allow_unknown_fields, where="")
+        submission = Submission.of(checked, new_id(), key=key, max_attempts=max_attempts)
+        [receipt] = self.enqueue([submission])
+        return self.job(receipt.id)
+
+    def submit_many(
+        self,
+        requests: Iterable[Request],
+        *,
+        batch: str | None = None,
+        max_attempts: int | None = None,
+        allow_unknown_fields: bool = False,
+    ) -> Batch:
+        """Enter many jobs as one batch: all, or, where one is wrong, none. The batch's `jobs` are in the order given.
+
+        Submitting a batch of the same name again enters only entries that it does not have. An entry is known by its
+        name; the second of the same name is `name#2`. Without a name, the batch is a new one.
+        """
+        problems: list[Problem] = []
+        entries: list[Entry] = []
+        for number, given in enumerate(requests, start=1):
+            where = f"entry {number}"
+            try:
+                request = _checked(given, allow_unknown=allow_unknown_fields, where=where)
+                entries.append(Entry(where, request, request.name))
+            except InputError as error:
+                problems += error.problems
+        if problems:
+            raise InputError(problems)
+        if not entries:
+            raise InputError([Problem("", "there is nothing to launch", "give at least one request")])
+        batch_id = checked_batch(batch) if batch is not None else f"batch-{uuid.uuid4().hex[:12]}"
+        submissions = [
+            Submission.of(entry.request, new_id(), entry=entry.identity, max_attempts=max_attempts)
+            for entry in identify(entries)
+        ]
+        receipts = self.enqueue(submissions, batch=batch_id)
+        made = self.batch(batch_id)
+        return Batch(made.id, made.total, made.counts, made.created_at, jobs=tuple(receipts))
+
+    def enqueue(self, submissions: Sequence[Submission], *, batch: str = "") -> tuple[Receipt, ...]:
+        """Enter submissions that are checked already, and wake the workers."""
+        entered = self.ledger.enqueue(submissions, batch=batch)
+        if entered.wake:
+            self._wake()
+        return entered.receipts
+
+    def job(self, job_id: str) -> Job:
+        """One job; NotFoundError where there is none."""
+        return self.ledger.job(job_id)
+
+    def batch(self, batch_id: str) -> Batch:
+        """One batch; NotFoundError where there is none."""
+        return self.ledger.batch(batch_id)
+
+    def list_jobs(
+        self, *, state: State | None = None, batch: str | None = None, limit: int = 100
+    ) -> list[Job]:
+        """Jobs, the latest change first; `limit` 0 is all."""
+        return self.ledger.list_jobs(state=state, batch=batch, limit=limit)
+
+    def account(self) -> Account:
+        """Whether the account is open, paused or blocked, and why; counts; workers."""
+        return self.ledger.run(calls.status())
+
+    def wait(self, ids: Iterable[str], timeout: float | None = None) -> list[Job]:
+        """The jobs, once all have ended or `timeout` seconds are over; `Job.ended` tells which have.
+
+        An id may be a batch's: it stands for all its jobs. Blocks on the events stream, so a thousand waiters cost
+        Redis next to nothing.
+        """
+        latest: dict[str, Job] = {}
+        for job in self.watch(ids, timeout=timeout):
+            latest[job.id] = job
+        return list(latest.values())
+
+    def watch(self, ids: Iterable[str], timeout: float | None = None) -> Iterator[Job]:
+        """Every job as it is now, and again at each change, until all have ended or `timeout` seconds are over."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        after = self.ledger.last_event()
+        job_ids = self.resolve_ids(ids)
+        seen: dict[str, Job] = {}
+        changed: Iterable[str] = job_ids
+        checked = time.monotonic()
+        while True:
+            for job in self._existing(list(changed)):
+                if seen.get(job.id) != job:
+                    seen[job.id] = job
+                    yield job
+            waiting = {job_id for job_id in job_ids if not seen[job_id].ended}
+            left = None if deadline is None else deadline - time.monotonic()
+            if not waiting or (left is not None and left <= 0):
+                return
+            events = self.ledger.events(after, block=CHECK_SECONDS if left is None else left)
+            if events:
+                after = events[-1][0]
+            changed = waiting & {fields.get("job", "") for _, fields in events}
+            if time.monotonic() - checked > CHECK_SECONDS:
+                checked, changed = time.monotonic(), waiting
+
+    def cancel(self, ids: Iterable[str]) -> dict[str, Done]:
+        """Take jobs (or whole batches) back; what is being submitted ends as it ends, and is only not tried again."""
+        return self._act(ids, lambda group: self.ledger.run(calls.cancel(group)))
+
+    def retry(self, ids: Iterable[str]) -> dict[str, Done]:
+        """Make jobs (or whole batches' jobs) due again that failed or were cancelled. No other state can be retried."""
+        act, wake = uuid.uuid4().hex, False
+
+        def rearm(group: Sequence[str]) -> list[Done]:
+            nonlocal wake
+            wanted, done = self.ledger.run(calls.rearm(act, group))
+            wake = wake or wanted
+            return done
+
+        results = self._act(ids, rearm)
+        if wake:
+            self._wake()
+        return results
+
+    def set_token(self, token: str, *, expires_at: int | None = None) -> None:
+        """Keep a token for all workers; `expires_at` in seconds since 1970. Opens an account blocked for want of one."""
+        self.ledger.run(calls.store_token(token, source="set-token", expires_at=expires_at))
+        self._wake()
+
+    def resolve_ids(self, ids: Iterable[str]) -> list[str]:
+        """The ids of jobs, batches replaced by their jobs. NotFoundError names every id that is neither."""
+        found: list[str] = []
+        missing: list[str] = []
+        given = list(dict.fromkeys(ids))
+        for job_id, job in zip(given, self.ledger.jobs(given), strict=True):
+            members = [job_id] if job is not None else self.ledger.batch_job_ids(job_id)
+            found += members
+            if not members:
+                missing.append(job_id)
+        if missing:
+            raise NotFoundError("no job or batch has the id " + ", ".join(missing))
+        return list(dict.fromkeys(found))
+
+    def _existing(self, job_ids: list[str]) -> list[Job]:
+        jobs = self.ledger.jobs(job_ids)
+        gone = [job_id for job_id, job in zip(job_ids, jobs, strict=True) if job is None]
+        if gone:
+            raise NotFoundError("these jobs are no longer kept: " + ", ".join(gone))
+        return [job for job in jobs if job is not None]
+
+    def _act(self, ids: Iterable[str], act: Any) -> dict[str, Done]:
+        job_ids = self.resolve_ids(ids)
+        results: dict[str, Done] = {}
+        for at in range(0, len(job_ids), ACT_AT_ONCE):
+            group = job_ids[at : at + ACT_AT_ONCE]
+            results.update(zip(group, act(group), strict=True))
+        return results
+
+    def _wake(self) -> None:
+        from worker.app import make_app, send_wake_up
+
+        try:
+            if self._celery is None:
+                self._celery = make_app(self.settings)
+            send_wake_up(self._celery)
+        except Exception as error:  # noqa: BLE001 (each broker has errors of its own)
+            # The job is in the ledger; a lost wake-up only means that the workers' pulse finds it, within seconds.
+            logger.warning("the workers could not be woken, they will look by themselves: %s", error)
+
+
+def new_id() -> str:
+    """A new job's id."""
+    return str(uuid.uuid4())
+
+
+def checked_batch(name: str) -> str:
+    """A batch's name that can be used; InputError where it cannot."""
+    if not name.strip() or not name.isprintable() or len(name) > KEY_LENGTH:
+        raise InputError(
+            [
+                Problem(
+                    "",
+                    f"the batch's name {name[:40]!r} cannot be used",
+                    f"1 to {KEY_LENGTH} printable characters",
+                )
+            ]
+        )
+    return name
+
+
+def _checked(request: Request, *, allow_unknown: bool, where: str) -> LaunchRequest:
+    if isinstance(request, LaunchRequest):
+        return request
+    return parse_request(dict(request), allow_unknown=allow_unknown, where=where)

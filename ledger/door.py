@@ -1,0 +1,238 @@
+"""The one door to the ledger: `Ledger` for those who wait (producers, pollers), `AsyncLedger` for a shift.
+
+Both carry out the calls of calls.py and turn every trouble with Redis into LedgerError. Sockets have timeouts and
+keepalive, and redis-py repeats a command whose connection broke: every script is safe to repeat.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar, cast
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from ledger import calls
+from ledger.calls import Call, Enqueued
+from ledger.keys import Keys
+from tasks.errors import LedgerError, NotFoundError, RefusedError
+from tasks.jobs import Batch, Job, Submission
+from tasks.request import request_differences
+from tasks.states import State
+
+T = TypeVar("T")
+
+SOCKET_TIMEOUT = 5.0
+"""Seconds after which a silent Redis counts as out of reach."""
+
+ENTER_AT_ONCE = 1000
+"""How many jobs one script call enters."""
+
+READ_AT_ONCE = 500
+"""How many jobs one script call reads, so that no call holds up Redis for long."""
+
+
+def connection_options() -> dict[str, Any]:
+    """How every connection to the ledger's Redis is made, asynchronous or not."""
+    return {
+        "decode_responses": True,
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": SOCKET_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        "retry_on_error": [redis.exceptions.BusyLoadingError],
+    }
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise LedgerError(f"Redis: {error}") from error
+
+
+class Ledger:
+    """The ledger, for callers that wait. Safe to share between threads."""
+
+    def __init__(self, url: str, prefix: str = "launchq") -> None:
+        self.keys = Keys(prefix)
+        self.redis: redis.Redis = redis.Redis.from_url(
+            url, retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3), **connection_options()
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.redis.close()
+
+    def run(self, call: Call[T]) -> T:
+        """Carry out one call."""
+        with _translated():
+            return call.parse(self._run(call))
+
+    def _run(self, call: Call[T]) -> Any:
+        arguments = (self.keys.account, self.keys.base, *call.args)
+        try:
+            return self.redis.evalsha(call.script.sha, 1, *arguments)
+        except NoScriptError:
+            return self.redis.eval(call.script.text, 1, *arguments)
+
+    def run_as_one(self, many: Sequence[Call[T]]) -> list[T]:
+        """Carry out several calls in one transaction: nobody sees a part of them, and no part stays undone."""
+        with _translated():
+            pipeline = self.redis.pipeline(transaction=True)
+            for call in many:
+                pipeline.eval(call.script.text, 1, self.keys.account, self.keys.base, *call.args)
+            return [call.parse(reply) for call, reply in zip(many, pipeline.execute(), strict=True)]
+
+    def enqueue(self, submissions: Sequence[Submission], *, batch: str = "") -> Enqueued:
+        """Enter jobs: all of them, or none.
+
+        A key or an entry that stands for a job already gives that job back, marked as a duplicate; where that job's
+        request is another one, RefusedError says what differs and nothing is entered.
+        """
+        groups = [submissions[at : at + ENTER_AT_ONCE] for at in range(0, len(submissions), ENTER_AT_ONCE)]
+        if len(groups) > 1:
+            for group in groups:
+                self._refuse_conflicts(group, self.run(calls.enqueue(group, batch=batch, check=True)))
+        parts = self.run_as_one([calls.enqueue(group, batch=batch) for group in groups])
+        for group, part in zip(groups, parts, strict=True):
+            self._refuse_conflicts(group, part)
+        return Enqueued(
+            any(part.wake for part in parts), tuple(receipt for part in parts for receipt in part.receipts)
+        )
+
+    def _refuse_conflicts(self, group: Sequence[Submission], part: Enqueued) -> None:
+        lines = []
+        for job_id, index in part.conflicts:
+            submission = group[index]
+            differing = request_differences(self.job(job_id).request, json.loads(submission.body))
+            what = f"entry {submission.entry!r}" if submission.entry else f"key {submission.key!r}"
+            lines.append(
+                f"{what}: job {job_id} stands for it with another request (differing: {', '.join(differing)}); "
+                "change it back, or give the new request a key or a batch of its own"
+            )
+        if lines:
+            raise RefusedError("\n".join(lines))
+
+    def jobs(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """The jobs with these ids, None for each that does not exist."""
+        groups = (job_ids[at : at + READ_AT_ONCE] for at in range(0, len(job_ids), READ_AT_ONCE))
+        return [job for group in groups for job in self.run(calls.read(group))]
+
+    def job(self, job_id: str) -> Job:
+        """One job; NotFoundError where there is none."""
+        [job] = self.jobs([job_id])
+        if job is None:
+            raise NotFoundError(f"no job has the id {job_id}")
+        return job
+
+    def batch(self, batch_id: str) -> Batch:
+        """One batch; NotFoundError where there is none."""
+        with _translated():
+            fields = cast("dict[str, str]", self.redis.hgetall(self.keys.batch(batch_id)))
+        if "total" not in fields:
+            raise NotFoundError(f"no batch has the id {batch_id}")
+        return calls.batch_from_fields(batch_id, fields)
+
+    def batch_job_ids(self, batch_id: str) -> list[str]:
+        """The ids of a batch's jobs; empty where there is no such batch."""
+        with _translated():
+            return cast("list[str]", self.redis.hvals(self.keys.entries(batch_id)))
+
+    def list_jobs(
+        self, *, state: State | None = None, batch: str | None = None, limit: int = 100
+    ) -> list[Job]:
+        """The jobs, the latest change first."""
+        if batch is not None:
+            ids = self.batch_job_ids(batch)
+        else:
+            with _translated():
+                pipeline = self.redis.pipeline(transaction=False)
+                pipeline.zrange(self.keys.base + "due", 0, -1)
+                pipeline.zrange(self.keys.base + "ended", 0, -1)
+                ids = [job_id for part in pipeline.execute() for job_id in part]
+        jobs = [job for job in self.jobs(ids) if job is not None and state in (None, job.state)]
+        jobs.sort(key=lambda job: (job.updated_at, job.name), reverse=True)
+        return jobs[:limit] if limit else jobs
+
+    def last_event(self) -> str:
+        """The id of the newest event, `0-0` where there is none."""
+        newest = self.latest_events(1)
+        return newest[0][0] if newest else "0-0"
+
+    def latest_events(self, count: int) -> list[tuple[str, dict[str, str]]]:
+        """The latest events, the oldest of them first."""
+        with _translated():
+            newest = cast(
+                "list[tuple[str, dict[str, str]]]", self.redis.xrevrange(self.keys.events, count=count)
+            )
+        return newest[::-1]
+
+    def events(
+        self, after: str, *, block: float | None = None, count: int = 1000
+    ) -> list[tuple[str, dict[str, str]]]:
+        """The events after this one; with `block`, waits that many seconds (at most 4) for the first."""
+        # Shorter than the socket's timeout: a quiet stream must not look like a dead Redis.
+        wait = None if block is None else max(1, round(min(block, SOCKET_TIMEOUT - 1) * 1000))
+        with _translated():
+            reply = cast("Any", self.redis.xread({self.keys.events: after}, count=count, block=wait))
+        if not reply:
+            return []
+        streams = reply.items() if isinstance(reply, dict) else reply
+        [(_, entries)] = streams
+        # RESP3 wraps the entries of a stream in one more list.
+        return entries[0] if entries and isinstance(entries[0], list) else entries
+
+    def forget_worker(self, worker: str) -> None:
+        """A worker that stopped on purpose is not one that is missed."""
+        with _translated():
+            self.redis.zrem(self.keys.workers, worker)
+
+    def server(self) -> dict[str, Any]:
+        """What Redis says of itself, with its `maxmemory-policy`, `appendonly` and `appendfsync`."""
+        with _translated():
+            began = time.monotonic()
+            self.redis.ping()
+            latency = time.monotonic() - began
+            information = self.redis.info()
+            configuration: dict[str, str] = {}
+            with suppress(
+                RedisError
+            ):  # hosted servers often refuse CONFIG; the caller says that it does not know
+                configuration = cast(
+                    "dict[str, str]", self.redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
+                )
+        return {**information, **configuration, "latency": latency}
+
+
+class AsyncLedger:
+    """The ledger, for one event loop."""
+
+    def __init__(self, url: str, prefix: str = "launchq") -> None:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry as AsyncRetry
+
+        self.keys = Keys(prefix)
+        self.redis = Redis.from_url(
+            url, retry=AsyncRetry(ExponentialBackoff(cap=1.0, base=0.05), 3), **connection_options()
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+
+    async def run(self, call: Call[T]) -> T:
+        """Carry out one call."""
+        with _translated():
+            arguments = (self.keys.account, self.keys.base, *call.args)
+            try:
+                reply = await self.redis.evalsha(call.script.sha, 1, *arguments)
+            except NoScriptError:
+                reply = await self.redis.eval(call.script.text, 1, *arguments)
+            return call.parse(reply)

@@ -1,0 +1,81 @@
+"""Every Redis key of the ledger. `docs/redis.md` shows each with an example.
+
+All keys share the hash tag `{prefix}`, so that one script may touch any of them on Redis Cluster.
+The scripts build their keys from the same table: see `lua_names`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+NAMES: Final = {
+    # hash: one job; see docs/redis.md for its fields. Until `retention` after the job's end.
+    "job": "job:",
+    # sorted set: job id -> when to look at it next (ms): its due time, or the end of its lease. No ended job.
+    "due": "due",
+    # sorted set: job id -> when it ended (ms). Until `retention` after.
+    "ended": "ended",
+    # hash: state -> number of jobs. For ever.
+    "counts": "counts",
+    # hash: one batch: total, createdAt and a count by state. Goes with its last job.
+    "batch": "batch:",
+    # hash: entry of a batch -> job id. Goes with its batch.
+    "entries": "entries:",
+    # string: a producer's idempotency key -> job id. Goes with its job.
+    "key": "key:",
+    # hash: whether the account is open, paused or blocked, and why; how logins went. For ever.
+    "account": "account",
+    # hash: the token that every worker uses. Until it is replaced or refused.
+    "token": "token",
+    # string: who is logging in now. Seconds.
+    "login": "login",
+    # list: what one claim took, so that a claim whose answer was lost can be asked again. Lives as long as a lease.
+    "claim": "claim:",
+    # string: a wake-up is under way, so another would be too many. Two seconds.
+    "wake": "wake",
+    # string: a shift with room looks for due jobs by itself. 0.3 seconds.
+    "watch": "watch",
+    # sorted set: worker -> when it was last heard (ms). Members go after a day.
+    "workers": "workers",
+    # stream: every change of a job's state, the latest 100,000 or so.
+    "events": "events",
+}
+
+
+class Keys:
+    """The full names of the keys under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.base = f"{{{prefix}}}:"
+
+    def job(self, job_id: str) -> str:
+        """hash: one job"""
+        return self.base + NAMES["job"] + job_id
+
+    def batch(self, batch_id: str) -> str:
+        """hash: one batch"""
+        return self.base + NAMES["batch"] + batch_id
+
+    def entries(self, batch_id: str) -> str:
+        """hash: entry of a batch -> job id"""
+        return self.base + NAMES["entries"] + batch_id
+
+    @property
+    def events(self) -> str:
+        """stream: every change of a job's state"""
+        return self.base + NAMES["events"]
+
+    @property
+    def account(self) -> str:
+        """hash: whether the account is open"""
+        return self.base + NAMES["account"]
+
+    @property
+    def workers(self) -> str:
+        """sorted set: worker -> when it was last heard (ms)"""
+        return self.base + NAMES["workers"]
+
+
+def lua_names() -> str:
+    """The table above as Lua, for the head of every script."""
+    return "local NAMES = {" + ", ".join(f"{name}='{text}'" for name, text in NAMES.items()) + "}"

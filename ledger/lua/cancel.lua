@@ -1,0 +1,28 @@
+-- Takes jobs back. What is being submitted ends as it ends; it is only not tried again.
+-- Safe to repeat. ARGV: base, job ids. Returns for each {state, what was done}:
+--   'cancelled', 'requested' (while a call is under way), 'ended' (too late) or 'absent'.
+
+local now = now_ms()
+local results = {}
+for at = 2, #ARGV do
+  local id = ARGV[at]
+  local state = redis.call('HGET', key('job', id), 'state')
+  local done
+  if not state then
+    state, done = '', 'absent'
+  elseif state == 'cancelled' then
+    done = 'cancelled'
+  elseif ENDS[state] then
+    done = 'ended'
+  else
+    local new = move(id, 'cancel', now, now, {reason = ''})
+    if new then
+      state, done = new, 'cancelled'
+    else
+      redis.call('HSET', key('job', id), 'cancelRequested', '1')
+      done = 'requested'
+    end
+  end
+  results[#results + 1] = {state, done}
+end
+return results

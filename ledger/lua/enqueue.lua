@@ -1,0 +1,81 @@
+-- Enters jobs, all of them or, where one conflicts, none. Safe to repeat: ids are made by the producer.
+-- ARGV: base, 'enter' or 'check', batch id ('' is none), then 7 for each job:
+--       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'), spot ('1' or '')
+-- Returns {wake, {id, name, state, duplicate} for each job}, or {'conflict', {job id that exists, index} ...}.
+-- A conflict: the key or the entry stands for a job whose request is another one.
+
+local FIELDS = 7
+local check, batch = ARGV[2] == 'check', ARGV[3]
+local now = now_ms()
+local entries = batch ~= '' and key('entries', batch) or nil
+
+local function existing(at)
+  if ARGV[at + 3] ~= '' then
+    local id = redis.call('GET', key('key', ARGV[at + 3]))
+    if id then
+      return id
+    end
+  end
+  if entries and ARGV[at + 4] ~= '' then
+    local id = redis.call('HGET', entries, ARGV[at + 4])
+    if id then
+      return id
+    end
+  end
+  return redis.call('EXISTS', key('job', ARGV[at])) == 1 and ARGV[at] or nil
+end
+
+local conflicts = {}
+for at = 4, #ARGV, FIELDS do
+  local id = existing(at)
+  local request = id and redis.call('HGET', key('job', id), 'request')
+  if request and request ~= ARGV[at + 2] then
+    conflicts[#conflicts + 1] = {id, (at - 4) / FIELDS}
+  end
+end
+if #conflicts > 0 then
+  return {'conflict', conflicts}
+end
+if check then
+  return {'0', {}}
+end
+
+local jobs, entered = {}, 0
+for at = 4, #ARGV, FIELDS do
+  local id, name = ARGV[at], ARGV[at + 1]
+  local old = existing(at)
+  if old then
+    local state = redis.call('HGET', key('job', old), 'state') or 'uncertain'
+    -- The same id again is this very call repeated by the Redis client, not a second submission.
+    jobs[#jobs + 1] = {old, redis.call('HGET', key('job', old), 'name') or name, state, old == id and 0 or 1}
+  else
+    local fields = {
+      'state', 'queued', 'name', name, 'request', ARGV[at + 2], 'createdAt', whole(now), 'updatedAt', whole(now),
+      'dueAt', whole(now), 'attempt', '0', 'attempts', '0', 'tries', '0',
+    }
+    local optional = {key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], spot = ARGV[at + 6], batchId = batch}
+    for field, value in pairs(optional) do
+      if value ~= '' then
+        fields[#fields + 1] = field
+        fields[#fields + 1] = value
+      end
+    end
+    redis.call('HSET', key('job', id), unpack(fields))
+    redis.call('ZADD', key('due'), now, id)
+    if ARGV[at + 3] ~= '' then
+      redis.call('SET', key('key', ARGV[at + 3]), id)
+    end
+    if entries then
+      if ARGV[at + 4] ~= '' then
+        redis.call('HSET', entries, ARGV[at + 4], id)
+      end
+      redis.call('HSETNX', key('batch', batch), 'createdAt', whole(now))
+      redis.call('HINCRBY', key('batch', batch), 'total', 1)
+    end
+    count('queued', batch, 1)
+    tell(id, 'queued', nil, nil, batch)
+    jobs[#jobs + 1] = {id, name, 'queued', 0}
+    entered = entered + 1
+  end
+end
+return {entered > 0 and tostring(wants_wake()) or '0', jobs}

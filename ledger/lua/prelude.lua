@@ -1,0 +1,124 @@
+-- The head of every script. Before it stand two generated tables: NAMES (keys.py) and MOVES, ENDS (states.py).
+-- KEYS[1] is any key of the ledger (Redis Cluster routes by it); ARGV[1] is the base of all keys, '{launchq}:'.
+-- Times are Redis' own, in whole milliseconds.
+
+local BASE = ARGV[1]
+local EVENTS_KEPT = 100000
+local WAKE_MS = 2000
+local WATCH_MS = 300
+
+local function key(name, id)
+  return BASE .. NAMES[name] .. (id or '')
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Whole numbers as text: Lua would write large ones as 1.7e+12.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function count(state, batch, by)
+  redis.call('HINCRBY', key('counts'), state, by)
+  if batch and batch ~= '' then
+    redis.call('HINCRBY', key('batch', batch), state, by)
+  end
+end
+
+local function tell(id, state, reason, attempt, batch, instance)
+  local event = {'job', id, 'state', state, 'attempt', attempt or '0'}
+  if reason and reason ~= '' then
+    event[#event + 1] = 'reason'
+    event[#event + 1] = reason
+  end
+  if batch and batch ~= '' then
+    event[#event + 1] = 'batchId'
+    event[#event + 1] = batch
+  end
+  if instance and instance ~= '' then
+    event[#event + 1] = 'instanceId'
+    event[#event + 1] = instance
+  end
+  redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(event))
+end
+
+-- Moves one job along the table, or refuses. `set` holds the hash fields that change with it ('' empties one);
+-- `look` is when to look at the job next (ms), needed for every state that is not an end.
+-- Returns the new state, or false where the table has no such move.
+local function move(id, event, now, look, set)
+  local job = key('job', id)
+  local old = redis.call('HMGET', job, 'state', 'batchId', 'attempt', 'reason', 'instanceId')
+  local new = old[1] and MOVES[old[1]] and MOVES[old[1]][event]
+  if not new then
+    return false
+  end
+  local fields = {'state', new, 'updatedAt', whole(now)}
+  for name, value in pairs(set) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if ENDS[new] then
+    redis.call('ZREM', key('due'), id)
+    redis.call('ZADD', key('ended'), now, id)
+    if old[2] then
+      redis.call('HSET', key('batch', old[2]), 'endedAt', whole(now))
+    end
+  else
+    fields[#fields + 1] = 'dueAt'
+    fields[#fields + 1] = whole(look)
+    redis.call('ZADD', key('due'), look, id)
+    if ENDS[old[1]] then
+      redis.call('ZREM', key('ended'), id)
+    end
+  end
+  redis.call('HSET', job, unpack(fields))
+  if new ~= old[1] then
+    count(old[1], old[2], -1)
+    count(new, old[2], 1)
+  end
+  tell(id, new, set.reason or old[4], set.attempt or old[3], old[2], set.instanceId or old[5])
+  return new
+end
+
+-- A lease that ran out: its worker died or was paused, and nobody knows what its call did.
+local function expire(id, now)
+  return move(id, 'expire', now, now, {
+    category = 'unknown', reason = '',
+    message = 'the worker was lost during the create call; look in the console whether the instance exists',
+  })
+end
+
+-- Whether a wake-up should be sent now: not while a shift with room looks for itself; otherwise once, then not again
+-- for WAKE_MS or until a shift has begun.
+local function wants_wake()
+  if redis.call('EXISTS', key('watch')) == 1 then
+    return 0
+  end
+  return redis.call('SET', key('wake'), '1', 'NX', 'PX', WAKE_MS) and 1 or 0
+end
+
+-- Whether claims are open at this moment, and if not, until when they are closed ('' is until somebody acts).
+local function account_state(now)
+  local account = redis.call('HMGET', key('account'), 'state', 'until', 'reason')
+  local state = account[1] or 'open'
+  local till = account[2] or ''
+  if state == 'open' or (till ~= '' and tonumber(till) <= now) then
+    return true, state, till, account[3]
+  end
+  return false, state, till, account[3]
+end
+
+local function open_account()
+  redis.call('HSET', key('account'), 'state', 'open')
+  redis.call('HDEL', key('account'), 'until', 'reason', 'message', 'since')
+end
+
+local function close_account(state, reason, message, till, now)
+  if redis.call('HGET', key('account'), 'state') ~= state then
+    redis.call('HSET', key('account'), 'since', whole(now))
+  end
+  redis.call('HSET', key('account'), 'state', state, 'reason', reason, 'message', message, 'until', till)
+end

@@ -1,0 +1,25 @@
+-- Makes jobs that ended without an instance due again, with a fresh budget of tries.
+-- Safe to repeat: the same act id does it once. ARGV: base, act id, job ids.
+-- Returns {wake, {state, what was done} ...}: 'rearmed', 'refused' (its state has no such move) or 'absent'.
+
+local act = ARGV[2]
+local now = now_ms()
+local results, rearmed = {}, false
+for at = 3, #ARGV do
+  local id = ARGV[at]
+  local job = redis.call('HMGET', key('job', id), 'state', 'rearmedBy', 'category')
+  local state, done = job[1] or '', 'refused'
+  if not job[1] then
+    done = 'absent'
+  elseif job[2] == act then
+    done = 'rearmed'
+  elseif job[3] ~= 'invalid' then
+    local new = move(id, 'rearm', now, now, {tries = '0', rearmedBy = act, reason = ''})
+    if new then
+      redis.call('HDEL', key('job', id), 'cancelRequested', 'message', 'category')
+      state, done, rearmed = new, 'rearmed', true
+    end
+  end
+  results[#results + 1] = {state, done}
+end
+return {rearmed and wants_wake() or 0, results}

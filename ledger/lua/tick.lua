@@ -1,0 +1,26 @@
+-- One beat of a worker's pulse: it is alive; leases that ran out; is a wake-up wanted.
+-- ARGV: base, worker. Returns {wake, ms until the next job is due or ''}.
+
+local EXPIRED_AT_ONCE = 1000
+local now = now_ms()
+redis.call('ZADD', key('workers'), now, ARGV[2])
+
+-- The latest due first: among many jobs that wait for an account to open, leases that just ran out stand there.
+for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', key('due'), now, '-inf', 'LIMIT', 0, EXPIRED_AT_ONCE)) do
+  if redis.call('HGET', key('job', id), 'state') == 'submitting' then
+    expire(id, now)
+  end
+end
+
+local first = redis.call('ZRANGE', key('due'), 0, 0, 'WITHSCORES')[2]
+if not first then
+  return {0, ''}
+end
+local open, _, till = account_state(now)
+if not open then
+  return {0, till ~= '' and whole(till - now) or ''}
+end
+if tonumber(first) > now then
+  return {0, whole(first - now)}
+end
+return {wants_wake(), '0'}

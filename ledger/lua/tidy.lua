@@ -1,0 +1,47 @@
+-- Forgets jobs that ended longer ago than the retention, with all that belongs to them, and workers long unheard.
+-- A job of a batch stays until the whole batch has ended that long ago: submitting it again must find every entry.
+-- ARGV: base, retention (ms), how many at the most. Returns how many jobs were forgotten.
+
+local DAY = 86400000
+local now = now_ms()
+local old = now - ARGV[2]
+redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', now - DAY)
+
+local function may_go(batch)
+  if tonumber(redis.call('HGET', key('batch', batch), 'endedAt') or '0') > old then
+    return false
+  end
+  local counts = redis.call('HGETALL', key('batch', batch))
+  for at = 1, #counts, 2 do
+    if MOVES[counts[at]] and not ENDS[counts[at]] and tonumber(counts[at + 1]) > 0 then
+      return false
+    end
+  end
+  return true
+end
+
+local forgotten = 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMIT', 0, tonumber(ARGV[3]))) do
+  local job = redis.call('HMGET', key('job', id), 'state', 'batchId', 'key', 'entry')
+  local batch = job[2]
+  if batch and not may_go(batch) then
+    redis.call('ZADD', key('ended'), now, id)
+  else
+    if job[1] then
+      count(job[1], batch, -1)
+    end
+    if job[3] and redis.call('GET', key('key', job[3])) == id then
+      redis.call('DEL', key('key', job[3]))
+    end
+    if batch then
+      redis.call('HDEL', key('entries', batch), job[4] or '')
+      if redis.call('HINCRBY', key('batch', batch), 'total', -1) <= 0 then
+        redis.call('DEL', key('batch', batch))
+      end
+    end
+    redis.call('DEL', key('job', id))
+    redis.call('ZREM', key('ended'), id)
+    forgotten = forgotten + 1
+  end
+end
+return forgotten

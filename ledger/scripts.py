@@ -1,0 +1,38 @@
+"""The Lua scripts, each with the generated tables and the prelude at its head."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from ledger.keys import lua_names
+from tasks.states import ENDS, MOVES
+
+_FOLDER = Path(__file__).parent / "lua"
+
+
+class Script:
+    """One script: `text` to load, `sha` to call."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = "\n".join((_head(), (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")))
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def script(name: str) -> Script:
+    """The script in `lua/<name>.lua`."""
+    return Script(name)
+
+
+@cache
+def _head() -> str:
+    moves = ", ".join(
+        f"{state} = {{{', '.join(f'{event} = {new.value!r}' for event, new in moves.items())}}}"
+        for state, moves in MOVES.items()
+    )
+    ends = ", ".join(f"{state} = true" for state in sorted(ENDS))
+    tables = (lua_names(), f"local MOVES = {{{moves}}}", f"local ENDS = {{{ends}}}")
+    return "\n".join((*tables, (_FOLDER / "prelude.lua").read_text(encoding="utf-8")))

@@ -1,0 +1,131 @@
+"""The Celery app: one task that runs a shift, one that enters a job, and the pulse in every worker.
+
+Importing this loads neither the HTTP client nor the settings: both wait until they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from celery.exceptions import Reject
+from celery.signals import (
+    celeryd_init,
+    worker_init,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+from config import Settings, load
+from config.celery_settings import celery_settings, queues_to_consume
+from worker import stop
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+
+SHIFT_TASK = "launchq.shift"
+SUBMIT_TASK = "launchq.submit"
+
+logger = logging.getLogger("launchq.worker")
+
+
+def make_app(settings: Settings | None = None) -> Celery:
+    """A Celery app for these settings; without any, for this process' own, read when first needed."""
+    made = Celery("launchq")
+    made.add_defaults(lambda: celery_settings(settings or settings_of_process()))
+    return made
+
+
+@cache
+def settings_of_process() -> Settings:
+    """The settings of this process, read once."""
+    return load()
+
+
+@cache
+def ledger_of_process() -> Ledger:
+    """This process' ledger. A forked child makes one of its own: the main process asks for none before it forks."""
+    from ledger import Ledger
+
+    settings = settings_of_process()
+    return Ledger(settings.redis_url, settings.prefix)
+
+
+def send_wake_up(through: Celery) -> None:
+    """Tell the workers that something is due. Raises what the broker raises: the caller knows how much it matters."""
+    through.send_task(SHIFT_TASK, retry=True, retry_policy={"max_retries": 1, "interval_start": 0.1})
+
+
+app = make_app()
+
+
+@app.task(name=SHIFT_TASK)
+def shift() -> None:
+    """Claim due jobs and submit them until nothing is due."""
+    from worker.shift import run_shift
+
+    asyncio.run(run_shift(settings_of_process(), wake_up=lambda: send_wake_up(app), stopping=stop.asked))
+
+
+@app.task(name=SUBMIT_TASK, bind=True, reject_on_worker_lost=True)
+def submit(
+    self: Any,
+    body: Any,
+    *,
+    key: str = "",
+    maxAttempts: int | None = None,  # noqa: N803 (names on the wire are the API's camelCase)
+    allowUnknownFields: bool = False,  # noqa: N803
+) -> None:
+    """Enter one job; its id is this task's id. What cannot be launched becomes a job that failed, and says why."""
+    from tasks.errors import LedgerError
+    from worker.doorway import enter
+
+    try:
+        wake = enter(
+            ledger_of_process(),
+            self.request.id,
+            body,
+            key=key,
+            max_attempts=maxAttempts,
+            allow_unknown=allowUnknownFields,
+        )
+    except LedgerError as error:
+        logger.warning("job %s goes back to the broker: %s", self.request.id, error)
+        raise Reject(error, requeue=True) from error
+    if wake:
+        send_wake_up(app)
+
+
+@celeryd_init.connect
+def _choose_queues(options: dict[str, Any] | None = None, **_: Any) -> None:
+    # Chosen here and not in the settings, so that a producer's app declares no queue that it does not use.
+    if not (options or {}).get("queues"):
+        app.select_queues(queues_to_consume(settings_of_process()))
+
+
+@worker_init.connect
+def _get_ready(**_: Any) -> None:
+    import worker.shift  # noqa: F401 (loaded once here, before the children are forked, not in each of them)
+
+
+worker_process_init.connect(stop.settle_in)
+worker_shutting_down.connect(stop.ask)
+
+
+@worker_ready.connect
+def _start_pulse(**_: Any) -> None:
+    from worker.pulse import Pulse
+
+    Pulse.start_one(settings_of_process(), wake_up=lambda: send_wake_up(app))
+
+
+@worker_shutdown.connect
+def _stop_pulse(**_: Any) -> None:
+    from worker.pulse import Pulse
+
+    Pulse.stop_one()

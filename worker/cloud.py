@@ -1,0 +1,255 @@
+"""The cloud's HTTP API as this project uses it: one method a call, and an honest word on how it ended.
+
+The create call costs money and takes no idempotency token, so a call that failed is one of two things: no byte of it
+left this machine, and it may be made again, or it may have been obeyed, and must be looked up first.
+`NoAnswer.sent` says which, and in any doubt it says that it was sent. Nothing in here ever sends a request twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import math
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import metadata
+from types import TracebackType
+from typing import Self, cast
+
+import httpx
+
+from tasks.answers import Answer, NoAnswer, Reply
+from worker.transport import Call, Peer, Stage, aiohttp_transport, current_call, failed, out_of_time
+
+CREATE, LOGIN, BALANCE = "/instance/create", "/user/login", "/balance"
+
+MAX_ANSWER = 1 << 20
+"""Bytes of an answer that are read. The API's own are a few hundred; something larger is not from it."""
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for name, connection and TLS together, unless told. A lost SYN is sent again after 1, 3 and 7 s."""
+
+# What a cookie's value may hold, RFC 6265 4.1.1. A JWT and any sane key are within it; anything else could
+# end the value, or the header, and begin another one.
+_SAFE_VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+")
+_DELAY_SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+
+
+@dataclass(frozen=True, repr=False)
+class Credential:
+    """What a call proves itself with: one header. Shown nowhere, neither by `repr` nor by `str`."""
+
+    header: str
+    value: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.header not in ("Cookie", "X-API-Key"):
+            raise ValueError("a credential goes as the header Cookie or X-API-Key")
+        if not _SAFE_VALUE.fullmatch(self.value.removeprefix("AccessToken=")):
+            # The value stays out of the message: it would reach logs and error reports.
+            raise ValueError(
+                "this credential holds characters that no token or key has (spaces, line breaks, "
+                "control characters, quotes, commas, semicolons or letters outside ASCII), or it is empty"
+            )
+
+    @classmethod
+    def token(cls, value: str) -> Self:
+        """An access token, from a login or pasted from the console: goes as a cookie."""
+        return cls("Cookie", f"AccessToken={value}")
+
+    @classmethod
+    def api_key(cls, value: str) -> Self:
+        """A console API key, where the cloud takes one."""
+        return cls("X-API-Key", value)
+
+    def __repr__(self) -> str:
+        return f"Credential({self.header}: hidden)"
+
+
+class Cloud:
+    """The API at one address, with connections of its own: `async with Cloud(url, timeout=30) as cloud`.
+
+    `timeout` is for a whole call, in seconds, from the name's lookup to the answer's last byte, so a server that
+    drips bytes cannot hold a call for ever. Making one is cheap. All calls must have ended before it is left.
+    No method raises for what the network or the server does; a cancellation passes through.
+
+    `transport` replaces the real network in tests. What such a transport raises always counts as sent:
+    only our own connector can say that nothing left.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        *,
+        timeout: float,
+        connect_timeout: float | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        if connect_timeout is None:
+            connect_timeout = min(timeout, CONNECT_TIMEOUT)
+        for seconds in (timeout, connect_timeout):
+            if not (math.isfinite(seconds) and seconds > 0):
+                raise ValueError(f"a timeout must be a positive number of seconds, not {seconds!r}")
+        base = _base(api_url)
+        self._tls = base.scheme == "https"
+        self._urls = {path: _join(base, path) for path in (CREATE, LOGIN, BALANCE)}
+        self._peer = Peer(
+            host=base.host,
+            port=base.port or (443 if self._tls else 80),
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+        )
+        self._timeouts = httpx.Timeout(
+            connect=connect_timeout, pool=connect_timeout, read=timeout, write=timeout
+        ).as_dict()
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        transport = self._transport or aiohttp_transport(tls=self._tls)
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            # A jar that takes nothing in: a cookie of the server must not travel beside the token of the next call.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def create(self, body: bytes, credential: Credential) -> Reply:
+        """Ask for one instance: `POST /instance/create` with exactly these bytes. It costs money."""
+        return await self._call("POST", CREATE, body, credential)
+
+    async def login(self, username: str, password: str) -> Reply:
+        """Ask for an access token: `POST /user/login`."""
+        body = json.dumps({"username": username, "password": password}, ensure_ascii=False)
+        # A lone surrogate, which no password has but a broken environment may, must not raise.
+        return await self._call("POST", LOGIN, body.encode(errors="replace"))
+
+    async def reachable(self, credential: Credential | None = None) -> Reply:
+        """A harmless question, `GET /balance`: an answer of any kind means that the API can be reached."""
+        return await self._call("GET", BALANCE, b"", credential)
+
+    async def _call(self, method: str, path: str, body: bytes, credential: Credential | None = None) -> Reply:
+        if self._client is None:
+            raise RuntimeError("a Cloud makes calls only inside `async with`")
+        call = Call()
+        outer = current_call.set(call)
+        answered = False
+        try:
+            async with asyncio.timeout(self._peer.timeout) as deadline:
+                request = self._request(method, path, body, credential)
+                call.reached(Stage.HANDED_OVER)
+                reply = await self._exchange(self._client, request, call)
+                answered = isinstance(reply, Answer)
+                return reply
+        except Exception as exc:  # noqa: BLE001  whatever it is, it must come back as "may have been sent"
+            if isinstance(exc, TimeoutError) and deadline.expired():
+                return out_of_time(call, self._peer)
+            return failed(exc, call, self._peer)
+        finally:
+            if not answered:
+                call.abandon()
+            current_call.reset(outer)
+
+    def _request(self, method: str, path: str, body: bytes, credential: Credential | None) -> httpx.Request:
+        headers = {
+            "Accept": "application/json",
+            # Answers are a few hundred bytes: not worth a decompressor between us and what was said.
+            "Accept-Encoding": "identity",
+            "User-Agent": _user_agent(),
+        }
+        if body:
+            headers["Content-Type"] = "application/json"
+        if credential is not None:
+            headers[credential.header] = credential.value
+        # Not the client's build_request: that merges in cookies and defaults; this is the request and no more.
+        return httpx.Request(
+            method,
+            self._urls[path],
+            headers=headers,
+            content=body,
+            extensions={"timeout": self._timeouts},
+        )
+
+    async def _exchange(self, client: httpx.AsyncClient, request: httpx.Request, call: Call) -> Reply:
+        response = await client.send(request, stream=True)
+        try:
+            call.reached(Stage.ANSWERING)
+            body = bytearray()
+            # Closed in order where the loop is left early; httpx declares less than the generator that it is.
+            generator = cast("AsyncGenerator[bytes]", response.aiter_bytes())
+            async with contextlib.aclosing(generator) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > MAX_ANSWER:
+                        return NoAnswer(
+                            True, self._peer.says("the answer of {peer} is larger than the API ever gives")
+                        )
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, bytes(body), _retry_after(response.headers))
+
+
+def _base(api_url: str) -> httpx.URL:
+    """The API's address, checked here once, so that no call can fail for it."""
+    try:
+        url = httpx.URL(api_url.strip())
+    except httpx.InvalidURL as exc:
+        raise ValueError(f"the API's address is not a URL: {exc}") from None
+    if url.userinfo:
+        # Not shown: it holds a password.
+        raise ValueError("the API's address must not hold a user name or password")
+    if url.scheme not in ("http", "https") or not url.host or b"?" in url.raw_path or url.fragment:
+        raise ValueError("the API's address must look like https://host/api")
+    return url
+
+
+def _join(base: httpx.URL, path: str) -> httpx.URL:
+    return base.copy_with(raw_path=base.raw_path.rstrip(b"/") + path.encode())
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """`Retry-After` in seconds, RFC 9110 10.2.3: a number, or a date, which counts from the answer's own `Date`."""
+    value = headers.get("retry-after", "").strip()
+    if _DELAY_SECONDS.fullmatch(value):
+        return float(value)
+    until = _http_date(value)
+    if until is None:
+        return None
+    # The answer's own clock where it has one: ours may be off, and only the difference counts.
+    now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+    seconds = (until - now).total_seconds()
+    return seconds if seconds >= 0 else None
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError, AttributeError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+
+
+@functools.cache
+def _user_agent() -> str:
+    try:
+        return f"launchq/{metadata.version('launchq')}"
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "launchq/dev"

@@ -1,0 +1,119 @@
+"""The pulse: the timer in every worker that starts a shift when something falls due.
+
+There is no beat process to run beside the workers, and none to lose. It lives in the worker's main process, looks at
+the ledger once a second (sooner when a job falls due sooner), and sends a wake-up that any idle child may take.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from config import Settings
+from ledger import Ledger, calls
+from tasks.errors import LedgerError
+from worker.claims import read_claims
+from worker.tokens import fingerprint_of
+
+logger = logging.getLogger("launchq.pulse")
+
+BEAT_SECONDS = 1.0
+SHORTEST_BEAT = 0.01
+TIDY_SECONDS = 60.0
+
+
+class Pulse(threading.Thread):
+    """One worker's pulse."""
+
+    _running: Pulse | None = None
+
+    def __init__(self, settings: Settings, *, wake_up: Callable[[], None]) -> None:
+        super().__init__(name="launchq-pulse", daemon=True)
+        self._settings = settings
+        self._ledger = Ledger(settings.redis_url, settings.prefix)
+        self._wake_up = wake_up
+        self._stopping = threading.Event()
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._lost = False
+        self._greeted = False
+        self._tidied = 0.0
+
+    @classmethod
+    def start_one(cls, settings: Settings, *, wake_up: Callable[[], None]) -> None:
+        """Start this process' pulse."""
+        cls._running = cls(settings, wake_up=wake_up)
+        cls._running.start()
+
+    @classmethod
+    def stop_one(cls) -> None:
+        """Stop this process' pulse."""
+        if cls._running is not None:
+            cls._running.stop()
+            cls._running = None
+
+    def stop(self) -> None:
+        """Beat no more; the worker is no longer listed."""
+        self._stopping.set()
+        self.join(timeout=2 * BEAT_SECONDS)
+        with suppress(LedgerError):  # the list forgets a silent worker by itself, only later
+            self._ledger.forget_worker(self._worker)
+        self._ledger.close()
+
+    def run(self) -> None:
+        """Beat until stopped."""
+        wait = 0.0
+        while not self._stopping.wait(wait):
+            try:
+                wait = self._beat()
+                if self._lost:
+                    logger.warning("Redis is back")
+                    self._lost = False
+            except LedgerError as error:
+                if not self._lost:
+                    logger.warning("%s; the pulse goes on when it is back", error)
+                    self._lost = True
+                wait = BEAT_SECONDS
+
+    def _beat(self) -> float:
+        if not self._greeted:
+            self._greet()
+            self._greeted = True
+        wake, next_due = self._ledger.run(calls.tick(self._worker))
+        if wake:
+            self._send_wake_up()
+        if time.monotonic() - self._tidied > TIDY_SECONDS:
+            self._ledger.run(calls.tidy(self._settings.retention))
+            self._tidied = time.monotonic()
+        if next_due is None or next_due <= 0:
+            return BEAT_SECONDS
+        return min(BEAT_SECONDS, max(next_due, SHORTEST_BEAT))
+
+    def _send_wake_up(self) -> None:
+        try:
+            self._wake_up()
+        except Exception as error:  # noqa: BLE001 (each broker has errors of its own, and the next beat tries again)
+            logger.warning("no wake-up could be sent: %s", error)
+
+    def _greet(self) -> None:
+        """New credentials or a new token in this worker's settings are put to use."""
+        if self._ledger.run(calls.greet(fingerprint_of(self._settings))):
+            logger.info("the account is open again: these credentials have not been refused yet")
+        if self._settings.access_token is None:
+            return
+        token = self._settings.access_token.get_secret_value()
+        ends = read_claims(token).get("exp")
+        if ends is not None and ends <= time.time():
+            logger.warning("LAUNCHQ_ACCESS_TOKEN has ended; it is not used")
+            return
+        adopt = hashlib.sha256(token.encode()).hexdigest()
+        expires_at = None if ends is None else int(ends)
+        if self._ledger.run(
+            calls.store_token(token, source="environment", expires_at=expires_at, adopt=adopt)
+        ):
+            logger.info("LAUNCHQ_ACCESS_TOKEN is now the token of all workers")

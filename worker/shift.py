@@ -1,0 +1,287 @@
+"""The shift: one run of the Celery task. It claims due jobs and keeps many create calls in flight on one event loop.
+
+One coroutine does all the bookkeeping, in a circle: write down how calls ended, claim as many jobs as there is room
+for, start their calls, wait until something happens. Only the calls themselves run beside it, so a slow one holds up
+nobody, and the ledger sees a few grouped writes instead of one a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from config import Settings
+from ledger import AsyncLedger, calls
+from ledger.calls import AccountNews, Claim, Claimed, HeldToken, Report
+from tasks.errors import LedgerError
+from tasks.retry import UNSENT, Outcome, RetryPolicy, decide
+from tasks.states import Event
+from tasks.verdicts import MessageRules, Verdict, judge
+from worker.cloud import Cloud, Credential
+from worker.tokens import TokenKeeper, fingerprint_of
+
+logger = logging.getLogger("launchq.shift")
+
+LEASE_MARGIN = 5.0
+"""Seconds that a lease outlasts the longest call. A call starts only within the first half of them: the second half is
+there to write down how it ended."""
+
+GROUPING = 0.004
+"""Seconds to wait after a call has ended for others to end too, so that they are written down together."""
+
+LOOK_AGAIN = 0.05
+"""Seconds between looks for due jobs while calls are in flight and there is room."""
+
+LINGER = 0.5
+"""Seconds: a job that falls due this soon is waited for; for a later one the pulse starts another shift."""
+
+HAND_OVER = 1.0
+"""Seconds for which a shift whose time is up waits for its last calls. If some take longer, it goes on: stopping to
+claim until a hanging call ends would hold up every other job of this process."""
+
+LEDGER_PATIENCE = 0.2
+"""Seconds between tries while Redis is out of reach."""
+
+
+async def run_shift(settings: Settings, *, wake_up: Callable[[], None], stopping: Callable[[], bool]) -> None:
+    """One shift with clients of its own, closed at its end: no connection outlives it idle and goes stale."""
+    ledger = AsyncLedger(settings.redis_url, settings.prefix)
+    try:
+        async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
+            await Shift(settings, ledger, cloud, wake_up=wake_up, stopping=stopping).run()
+    finally:
+        await ledger.close()
+
+
+class Shift:
+    """One shift. `stopping` is asked before every claim; `wake_up` calls another child when there is too much to do."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: AsyncLedger,
+        cloud: Cloud,
+        *,
+        wake_up: Callable[[], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._cloud = cloud
+        self._wake_up = wake_up
+        self._stopping = stopping
+        self._tokens = TokenKeeper(settings, ledger, cloud)
+        self._api_key = Credential.api_key(settings.api_key.get_secret_value()) if settings.api_key else None
+        self._policy = RetryPolicy(
+            max_attempts=settings.max_attempts,
+            base=settings.backoff_base,
+            cap=settings.backoff_cap,
+            capacity_interval=settings.capacity_interval,
+        )
+        self._rules = MessageRules.of(settings.capacity_messages, settings.balance_messages)
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._calls: set[asyncio.Task[None]] = set()
+        self._renewing: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._tokenless = False
+        self._reports: list[Report] = []
+        self._refused = 0
+        self._taken = False
+        self._something_ended = asyncio.Event()
+        self._claim_id = ""
+        self._claim_began = 0.0
+        self._first = True
+
+    async def run(self) -> None:
+        """Claim and submit until nothing is due, the time is up, or the worker stops; then finish what is in flight."""
+        time_up = time.monotonic() + self._settings.shift_seconds
+        give_up: float | None = None
+        while True:
+            now = time.monotonic()
+            if self._stopping() and give_up is None:
+                give_up = now + self._settings.request_timeout
+            stopping = give_up is not None
+            if now > time_up + HAND_OVER:
+                time_up = now + self._settings.shift_seconds
+            settled = await self._settle()
+            claim: Claim | None = None
+            if not stopping and now <= time_up and len(self._calls) < self._settings.concurrency:
+                claim = await self._claim()
+                if claim is not None:
+                    self._act_on(claim)
+            if self._calls or self._reports or self._renewing:
+                if give_up is not None and not self._calls and not settled and time.monotonic() > give_up:
+                    self._lament()
+                    break
+                await self._something_happens(settled=settled)
+            elif stopping or now > time_up:
+                break
+            elif self._claim_id:
+                # Redis did not answer, and this claim may have taken jobs: ask again until they would have expired.
+                if time.monotonic() - self._claim_began > self._lease:
+                    break
+                await asyncio.sleep(LEDGER_PATIENCE)
+            elif claim is None or claim.why or claim.wait is None or claim.wait > LINGER:
+                break
+            else:
+                await asyncio.sleep(max(claim.wait, GROUPING))
+        await self._leave(more=not stopping and time.monotonic() > time_up)
+
+    @property
+    def _lease(self) -> float:
+        return self._settings.request_timeout + LEASE_MARGIN
+
+    async def _claim(self) -> Claim | None:
+        """Claim for all the room there is; None where Redis did not answer."""
+        if not self._claim_id or time.monotonic() - self._claim_began > self._lease:
+            self._claim_id, self._claim_began = uuid.uuid4().hex, time.monotonic()
+        call = calls.claim(
+            self._claim_id,
+            limit=self._settings.concurrency - len(self._calls),
+            lease=self._lease,
+            worker=self._worker,
+            needs_token=self._api_key is None,
+            first=self._first,
+            watching=bool(self._calls or self._reports),
+        )
+        try:
+            claim = await self._ledger.run(call)
+        except LedgerError as error:
+            logger.warning("cannot claim: %s", error)
+            return None
+        self._first, self._claim_id = False, ""
+        return claim
+
+    def _act_on(self, claim: Claim) -> None:
+        """Start the calls for what was claimed, and see to the token and to help."""
+        send_before = self._claim_began + LEASE_MARGIN / 2
+        for job in claim.jobs:
+            self._keep(self._calls, self._attempt(job, claim.token, send_before))
+        if claim.wake:
+            self._keep(self._background, self._call_others())
+        if self._renewing:
+            return
+        if claim.why == "token" and not self._tokenless:
+            self._keep(self._renewing, self._renew(None))
+        elif claim.token is not None and self._tokens.wants_renewal(claim.token):
+            self._keep(self._renewing, self._renew(claim.token))
+
+    def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _renew(self, held: HeldToken | None) -> None:
+        try:
+            self._tokenless = not await self._tokens.renew(held) and held is None
+        except LedgerError as error:
+            logger.warning("no token: %s", error)
+            self._tokenless = held is None
+        self._something_ended.set()
+
+    async def _call_others(self) -> None:
+        try:
+            await asyncio.to_thread(self._wake_up)
+        except Exception as error:  # noqa: BLE001 (each broker has errors of its own; the pulse calls again)
+            logger.warning("no wake-up could be sent: %s", error)
+
+    async def _attempt(self, job: Claimed, token: HeldToken | None, send_before: float) -> None:
+        try:
+            outcome = await self._submit(job, token, send_before)
+        except Exception as error:  # whatever went wrong in here, the call may have been made
+            logger.exception("job %s: the attempt itself failed", job.id)
+            outcome = Outcome(
+                Event.DOUBT,
+                Verdict.UNKNOWN,
+                f"launchq failed during the create call ({type(error).__name__})",
+            )
+        self._reports.append(Report(job.id, job.attempt, outcome))
+        self._something_ended.set()
+
+    async def _submit(self, job: Claimed, token: HeldToken | None, send_before: float) -> Outcome:
+        credential = self._api_key or (Credential.token(token.value) if token else None)
+        if credential is None or time.monotonic() > send_before:
+            return UNSENT
+        judgement = judge(await self._cloud.create(job.request.encode(), credential), self._rules)
+        if judgement.verdict is Verdict.AUTH_EXPIRED:
+            if token is not None:
+                self._refused = max(self._refused, int(token.version))
+            else:
+                await self._block_for(judgement.message)
+        elif judgement.verdict not in (Verdict.NOT_SENT, Verdict.UNKNOWN):
+            self._taken = True
+        return decide(
+            judgement,
+            tries=job.tries,
+            max_attempts=job.max_attempts or self._policy.max_attempts,
+            waits_for_capacity=job.spot,
+            policy=self._policy,
+            dice=random.random(),  # noqa: S311 (jitter, not a secret)
+        )
+
+    async def _block_for(self, message: str) -> None:
+        """The API key was refused, and no login can make another."""
+        try:
+            await self._ledger.run(
+                calls.block(f"the API key was refused: {message}", refused=fingerprint_of(self._settings))
+            )
+        except LedgerError as error:
+            logger.warning("cannot block the account: %s", error)
+
+    async def _settle(self) -> bool:
+        """Write down how calls ended. False where Redis did not answer; the reports are kept and written later."""
+        if not self._reports:
+            return True
+        reports, refused = self._reports, self._refused
+        news = AccountNews(str(refused) if refused else "", self._taken)
+        try:
+            states = await self._ledger.run(calls.settle(reports, news))
+        except LedgerError as error:
+            logger.warning("cannot write down how %d calls ended, will try again: %s", len(reports), error)
+            return False
+        for report, state in zip(reports, states, strict=False):
+            if state == "stale" and report.outcome.event is Event.CREATE:
+                logger.error(
+                    "job %s: attempt %s created %s, but the ledger has gone on to another attempt; look in the console",
+                    report.id,
+                    report.attempt,
+                    report.outcome.instance_id,
+                )
+        # Calls that ended during the write have added to the same list, behind the ones written.
+        del reports[: len(states)]
+        self._taken = False
+        if self._refused == refused:
+            self._refused = 0
+        return True
+
+    async def _something_happens(self, *, settled: bool) -> None:
+        """Until a call has ended and a moment has passed for others, or it is time to look for due jobs."""
+        if not settled:
+            await asyncio.sleep(LEDGER_PATIENCE)
+            return
+        try:
+            async with asyncio.timeout(LOOK_AGAIN):
+                await self._something_ended.wait()
+        except TimeoutError:
+            return
+        self._something_ended.clear()
+        await asyncio.sleep(GROUPING)
+
+    def _lament(self) -> None:
+        """The worker stops and Redis is still away: what was bought must at least be found in the log."""
+        for report in self._reports:
+            what = report.outcome.instance_id or f"no instance known ({report.outcome.event})"
+            logger.error("job %s, attempt %s, could not be written down: %s", report.id, report.attempt, what)
+
+    async def _leave(self, *, more: bool) -> None:
+        if more:
+            await self._call_others()
+        if self._background:
+            await asyncio.wait(self._background, timeout=self._settings.request_timeout)
