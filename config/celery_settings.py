@@ -23,6 +23,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": 30,
             "retry_on_timeout": True,
+            # Seconds after which a message whose worker died is delivered again. Entering a job takes milliseconds,
+            # and doing it twice enters it once.
+            "visibility_timeout": 60,
         }
     return {
         "broker_url": settings.broker,
@@ -34,9 +37,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": queue_of(settings),
-        # A busy worker takes no wake-ups into reserve: an idle one shall get them.
+        # A busy worker takes no messages into reserve: an idle one shall get them.
         "worker_prefetch_multiplier": 1,
-        "task_acks_late": True,
+        "worker_disable_prefetch": settings.broker.startswith(("redis", "rediss", "unix", "sentinel")),
         # A shift keeps its calls when the broker goes away: the broker has nothing to do with them.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_proc_alive_timeout": 30.0,

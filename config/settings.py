@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -49,14 +49,26 @@ def _one_line(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its text quotes what may be a password
+        raise ValueError("must be a URL, with brackets and the like in its password as %5B, %5D") from None
+
+
+def _any_url(url: str) -> str:
+    _split(url)
+    return url
+
+
 def _redis_url(url: str) -> str:
-    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+    if _split(url).scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("must start with redis://, rediss:// or unix://")
     return url
 
 
 def _api_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be a URL such as https://cloud.luchentech.com/api")
     if parts.username or parts.password:
@@ -104,7 +116,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field("redis://127.0.0.1:6379/0", repr=False)
-    broker_url: str = Field("", repr=False)
+    broker_url: Annotated[str, AfterValidator(_any_url)] = Field("", repr=False)
     prefix: Annotated[str, AfterValidator(_prefix)] = "launchq"
     api_url: Annotated[str, AfterValidator(_api_url)] = "https://cloud.luchentech.com/api"
     access_token: Secret = None
@@ -159,6 +171,7 @@ def unknown_names(
 
 def without_password(url: str) -> str:
     """A URL that can be shown: its password, if any, is replaced by `***`."""
+    url = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)
     parts = urlsplit(url)
     if not parts.password:
         return url

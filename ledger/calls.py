@@ -141,15 +141,19 @@ def refuse(job_id: str, *, name: str, message: str) -> Call[bool]:
 
 
 def claim(
-    claim_id: str, *, limit: int, lease: float, worker: str, needs_token: bool, first: bool, watching: bool
+    claim_id: str, *, limit: int, lease: float, worker: str, api_key: str, first: bool, watching: bool
 ) -> Call[Claim]:
-    """Take up to `limit` due jobs; `lease` in seconds. `first`: of its shift; `watching`: the shift comes back soon."""
+    """Take up to `limit` due jobs; `lease` in seconds.
+
+    `api_key`: fingerprint of the key that the worker uses in place of the shared token; "" is none. `first`: of its
+    shift. `watching`: the shift comes back in a moment.
+    """
     args = (
         claim_id,
         str(limit),
         _ms(lease),
         worker,
-        "token" if needs_token else "",
+        api_key,
         "1" if first else "",
         _ms(PROBE_SECONDS),
         "1" if watching else "",
@@ -201,9 +205,10 @@ def read(job_ids: Sequence[str]) -> Call[list[Job | None]]:
     return Call(script("read"), job_ids, parse)
 
 
-def tick(worker: str) -> Call[tuple[bool, float | None]]:
-    """One beat of a worker's pulse: whether a wake-up is wanted, and the seconds until the next job is due."""
-    return Call(script("tick"), (worker,), lambda reply: (bool(int(reply[0])), _seconds(reply[1])))
+def tick(worker: str, *, credentials: str, has_api_key: bool) -> Call[tuple[bool, float | None]]:
+    """One beat of a worker's pulse: whether a wake-up is wanted, and the seconds until there may be something to do."""
+    args = (worker, credentials, "1" if has_api_key else "")
+    return Call(script("tick"), args, lambda reply: (bool(int(reply[0])), _seconds(reply[1])))
 
 
 def tidy(retention: float, *, limit: int = 1000) -> Call[int]:
@@ -211,9 +216,9 @@ def tidy(retention: float, *, limit: int = 1000) -> Call[int]:
     return Call(script("tidy"), (_ms(retention), str(limit)), int)
 
 
-def login_turn(asker: str, *, lock: float, held_version: str) -> Call[tuple[str, float]]:
-    """Ask for the turn to log in: `go`, `wait` (with seconds) or `fresh`."""
-    args = (asker, _ms(lock), _ms(LOGIN_WAIT_CAP), held_version)
+def login_turn(asker: str, *, lock: float, held_version: str, credentials: str) -> Call[tuple[str, float]]:
+    """Ask for the turn to log in: `go`, `wait` (with seconds) or `fresh`; `lock` in seconds."""
+    args = (asker, _ms(lock), _ms(LOGIN_WAIT_CAP), held_version, credentials)
     return Call(script("login"), args, lambda reply: (reply[0], int(reply[1]) / 1000))
 
 
@@ -225,22 +230,20 @@ def store_token(
     expires_at: int | None = None,
     adopt: str = "",
     asker: str = "",
+    credentials: str = "",
 ) -> Call[bool]:
-    """Keep a token for all workers: good for `life` seconds, or until `expires_at` (seconds since 1970)."""
-    args = (
-        token,
-        "" if life is None else _ms(life),
-        "" if expires_at is None else str(expires_at * 1000),
-        source,
-        adopt,
-        asker,
-    )
-    return Call(script("token"), args, bool)
+    """Keep a token for all workers: good for `life` seconds, or until `expires_at` (seconds since 1970).
+
+    `adopt` is a configured token's fingerprint: it is kept once, False tells that it had been before.
+    `credentials` is the fingerprint of those that made it.
+    """
+    lasts = ("" if life is None else _ms(life), "" if expires_at is None else str(expires_at * 1000))
+    return Call(script("token"), (token, *lasts, source, adopt, asker, credentials), bool)
 
 
-def block(message: str, *, asker: str = "", again: bool = False, refused: str = "") -> Call[bool]:
-    """Block the account for want of a token; `again`: until the next login may be tried."""
-    return Call(script("block"), (message, asker, "1" if again else "", refused), bool)
+def block(message: str, *, asker: str = "", credentials: str = "", refused: bool = False) -> Call[bool]:
+    """Show that the account is blocked for want of a token; `refused`: the API has just refused these credentials."""
+    return Call(script("block"), (message, asker, credentials, "1" if refused else ""), bool)
 
 
 def greet(credentials: str) -> Call[bool]:

@@ -23,8 +23,10 @@ NAMES: Final = {
     "entries": "entries:",
     # string: a producer's idempotency key -> job id. Goes with its job.
     "key": "key:",
-    # hash: whether the account is open, paused or blocked, and why; how logins went. For ever.
+    # hash: whether the account is open, paused or blocked, and why. For ever.
     "account": "account",
+    # hash: credentials (by fingerprint) -> logins since one proved good, and when the next may be. For ever.
+    "logins": "logins",
     # hash: the token that every worker uses. Until it is replaced or refused.
     "token": "token",
     # string: who is logging in now. Seconds.

@@ -15,7 +15,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -275,7 +275,10 @@ class InstanceConfiguration(_Part):
 
 
 class LaunchRequest(_Part):
-    """A valid body of `POST /instance/create`. `repr` shows neither the init script nor unlisted fields."""
+    """A valid body of `POST /instance/create`. `repr` shows neither the init script nor unlisted fields.
+
+    Its sequences may be given as lists and are kept as tuples.
+    """
 
     name: _Text
     image_id: _Text
@@ -283,7 +286,7 @@ class LaunchRequest(_Part):
     region: _Text
     billing: Annotated[Billing, BeforeValidator(_object(_BILLING)), Field(description=_BILLING)]
     remote_storages: Annotated[
-        tuple[Annotated[RemoteStorage, BeforeValidator(_object(_STORAGE))], ...],
+        Sequence[Annotated[RemoteStorage, BeforeValidator(_object(_STORAGE))]],
         BeforeValidator(_storages),
         Field(description=_STORAGES),
     ]
@@ -291,7 +294,7 @@ class LaunchRequest(_Part):
         InstanceConfiguration, BeforeValidator(_object(_CONFIGURATION)), Field(description=_CONFIGURATION)
     ]
     is_spot_instance: _Flag = False
-    node_ports: Annotated[tuple[int, ...], BeforeValidator(_ports), Field(description=_PORTS)]
+    node_ports: Annotated[Sequence[int], BeforeValidator(_ports), Field(description=_PORTS)]
 
     def wire(self) -> dict[str, Any]:
         """Return a new body as it is sent: all that was given, plus the documented defaults."""

@@ -54,17 +54,23 @@ BALANCE_RULES: Final = (
 class MessageRules:
     """Which messages mean "sold out" and which mean "the account cannot pay"; case does not count."""
 
-    capacity: re.Pattern[str]
-    balance: re.Pattern[str]
+    capacity: tuple[re.Pattern[str], ...]
+    balance: tuple[re.Pattern[str], ...]
 
     @classmethod
     def of(cls, capacity: Iterable[str] = (), balance: Iterable[str] = ()) -> MessageRules:
         """The default rules and, beside them, these regular expressions (re.error where one is not valid)."""
-        return cls(_any_of((*CAPACITY_RULES, *capacity)), _any_of((*BALANCE_RULES, *balance)))
+        return cls(_compiled((*CAPACITY_RULES, *capacity)), _compiled((*BALANCE_RULES, *balance)))
 
 
-def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+def _compiled(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    # Not joined into one: flags, groups and references of one would be errors, or mean something else, beside others.
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+
+
+def _any_matches(patterns: Iterable[re.Pattern[str]], message: str) -> bool:
+    # A rule that matches the empty text must not make an answer without a message a harmless one.
+    return bool(message) and any(pattern.search(message) for pattern in patterns)
 
 
 DEFAULT_RULES: Final = MessageRules.of()
@@ -88,11 +94,9 @@ def judge(reply: Reply, rules: MessageRules = DEFAULT_RULES) -> Judgement:
     if isinstance(reply, NoAnswer):
         return Judgement(Verdict.UNKNOWN if reply.sent else Verdict.NOT_SENT, reply.reason)
     document = _read(reply.body)
-    instance_id = document.get("instanceId")
-    if isinstance(instance_id, str) and instance_id.strip():
+    if instance_id := _text(document, "instanceId"):
         return Judgement(Verdict.CREATED, instance_id=instance_id)
-    message = document.get("message")
-    message = message if isinstance(message, str) and message.strip() else ""
+    message = _text(document, "message")
     verdict = _verdict(reply.status, is_login_error(reply.status, document), message, rules)
     if verdict is Verdict.UNKNOWN:
         message = f"{_description(reply)}: {message}" if message else _description(reply)
@@ -112,9 +116,9 @@ def _verdict(status: int, login_error: bool, message: str, rules: MessageRules) 
         return Verdict.AUTH_EXPIRED
     if status == 429:
         return Verdict.THROTTLED
-    if rules.capacity.search(message):
+    if _any_matches(rules.capacity, message):
         return Verdict.NO_CAPACITY
-    if rules.balance.search(message):
+    if _any_matches(rules.balance, message):
         return Verdict.BLOCKED
     if message and status < 500:
         return Verdict.REJECTED
@@ -129,6 +133,15 @@ def _read(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def _text(document: dict[str, Any], name: str) -> str:
+    """A field's text; empty where it is absent, blank or no text."""
+    value = document.get(name)
+    if not isinstance(value, str) or not value.strip():
+        return ""
+    # JSON may escape half a character, which nothing can store or show: that half stays as it was spelled.
+    return value.encode(errors="backslashreplace").decode()
+
+
 def _description(answer: Answer) -> str:
     if answer.status >= 500:
         return f"the API answered HTTP {answer.status}"
@@ -139,5 +152,4 @@ def message_of(reply: Reply) -> str:
     """What a reply says, in words, for calls that have no verdict (a login, a probe)."""
     if isinstance(reply, NoAnswer):
         return reply.reason
-    message = _read(reply.body).get("message")
-    return message if isinstance(message, str) and message.strip() else _description(reply)
+    return _text(_read(reply.body), "message") or _description(reply)

@@ -23,6 +23,7 @@ from celery.signals import (
 
 from config import Settings, load
 from config.celery_settings import celery_settings, queues_to_consume
+from config.logs import quiet_libraries
 from worker import stop
 
 if TYPE_CHECKING:
@@ -64,15 +65,16 @@ def send_wake_up(through: Celery) -> None:
 app = make_app()
 
 
-@app.task(name=SHIFT_TASK)
+@app.task(name=SHIFT_TASK, acks_late=False)
 def shift() -> None:
     """Claim due jobs and submit them until nothing is due."""
     from worker.shift import run_shift
 
-    asyncio.run(run_shift(settings_of_process(), wake_up=lambda: send_wake_up(app), stopping=stop.asked))
+    with stop.patience():
+        asyncio.run(run_shift(settings_of_process(), wake_up=lambda: send_wake_up(app), stopping=stop.asked))
 
 
-@app.task(name=SUBMIT_TASK, bind=True, reject_on_worker_lost=True)
+@app.task(name=SUBMIT_TASK, bind=True, acks_late=True, reject_on_worker_lost=True)
 def submit(
     self: Any,
     body: Any,
@@ -110,10 +112,18 @@ def _choose_queues(options: dict[str, Any] | None = None, **_: Any) -> None:
 
 @worker_init.connect
 def _get_ready(**_: Any) -> None:
+    from kombu.transport.redis import Transport
+
     import worker.shift  # noqa: F401 (loaded once here, before the children are forked, not in each of them)
 
+    quiet_libraries()
+    # When the broker's connection breaks while a message is unacknowledged, kombu 5.7 trips over its own closed
+    # connection: an AttributeError that ends the whole worker. Counted as what it means, a lost connection, Celery
+    # connects again, and the message comes back by the visibility timeout.
+    Transport.connection_errors = (*Transport.connection_errors, AttributeError)
 
-worker_process_init.connect(stop.settle_in)
+
+worker_process_init.connect(stop.note_parent)
 worker_shutting_down.connect(stop.ask)
 
 

@@ -117,7 +117,7 @@ class Cloud:
             transport=transport,
             trust_env=False,
             follow_redirects=False,
-            # A jar that takes nothing in: a cookie of the server must not travel beside the token of the next call.
+            # A jar that takes nothing in: no cookie of the server's is kept, let alone sent beside a token.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
         return self

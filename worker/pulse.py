@@ -84,7 +84,13 @@ class Pulse(threading.Thread):
         if not self._greeted:
             self._greet()
             self._greeted = True
-        wake, next_due = self._ledger.run(calls.tick(self._worker))
+        wake, next_due = self._ledger.run(
+            calls.tick(
+                self._worker,
+                credentials=fingerprint_of(self._settings),
+                has_api_key=self._settings.api_key is not None,
+            )
+        )
         if wake:
             self._send_wake_up()
         if time.monotonic() - self._tidied > TIDY_SECONDS:

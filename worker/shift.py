@@ -147,7 +147,7 @@ class Shift:
             limit=self._settings.concurrency - len(self._calls),
             lease=self._lease,
             worker=self._worker,
-            needs_token=self._api_key is None,
+            api_key=fingerprint_of(self._settings) if self._api_key else "",
             first=self._first,
             watching=bool(self._calls or self._reports),
         )
@@ -229,8 +229,9 @@ class Shift:
     async def _block_for(self, message: str) -> None:
         """The API key was refused, and no login can make another."""
         try:
+            text = f"the API key was refused: {message}"
             await self._ledger.run(
-                calls.block(f"the API key was refused: {message}", refused=fingerprint_of(self._settings))
+                calls.block(text, credentials=fingerprint_of(self._settings), refused=True)
             )
         except LedgerError as error:
             logger.warning("cannot block the account: %s", error)

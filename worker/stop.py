@@ -8,6 +8,8 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _flag = mmap.mmap(-1, 1)  # shared with every child that is forked after this
@@ -24,8 +26,17 @@ def asked() -> bool:
     return _flag[0] == 1 or (_parent is not None and os.getppid() != _parent)
 
 
-def settle_in(**_: Any) -> None:
-    """In a new child: know the main process, and take a SIGTERM to the whole group as a wish, not as the end."""
+def note_parent(**_: Any) -> None:
+    """In a new child: know the main process."""
     global _parent  # noqa: PLW0603 (one child is one process: its parent is a fact of the process)
     _parent = os.getppid()
-    signal.signal(signal.SIGTERM, lambda *_: ask())
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """While calls are in flight, a SIGTERM is a wish to stop, not the end: some tools send it to the whole group."""
+    before = signal.signal(signal.SIGTERM, lambda *_: ask())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import uuid
+from functools import cache
 from typing import Protocol
 
 from config import Settings
@@ -63,30 +64,32 @@ class TokenKeeper:
         if not self._settings.can_log_in:
             await self._ledger.run(calls.block(_ADVICE))
             return False
-        asker = uuid.uuid4().hex
+        asker, credentials = uuid.uuid4().hex, fingerprint_of(self._settings)
         lock = self._settings.request_timeout + LOGIN_LOCK_MARGIN
         while True:
             turn, wait = await self._ledger.run(
-                calls.login_turn(asker, lock=lock, held_version=held.version if held else "")
+                calls.login_turn(
+                    asker, lock=lock, held_version=held.version if held else "", credentials=credentials
+                )
             )
             if turn == "fresh":
                 return True
             if turn == "go":
-                return await self._log_in(asker)
+                return await self._log_in(asker, credentials)
             if wait > PATIENCE:
                 if held is None:
-                    await self._ledger.run(
-                        calls.block("the last login brought no token that works", again=True)
-                    )
+                    message = "the last login brought no token that works"
+                    await self._ledger.run(calls.block(message, credentials=credentials))
                 return False
             await asyncio.sleep(wait)
 
-    async def _log_in(self, asker: str) -> bool:
+    async def _log_in(self, asker: str, credentials: str) -> bool:
         password = self._settings.password.get_secret_value() if self._settings.password else ""
         reply = await self._cloud.login(self._settings.username, password)
         token, life = read_login(reply)
         if token:
-            await self._ledger.run(calls.store_token(token, source="login", life=life, asker=asker))
+            kept = calls.store_token(token, source="login", life=life, asker=asker, credentials=credentials)
+            await self._ledger.run(kept)
             logger.info("logged in as %s", self._settings.username)
             return True
         refused = isinstance(reply, Answer) and reply.status < 500
@@ -94,8 +97,7 @@ class TokenKeeper:
             f"the login was refused: {message_of(reply)}" if refused else f"no login: {message_of(reply)}"
         )
         logger.error("%s", message)
-        fingerprint = fingerprint_of(self._settings) if refused else ""
-        await self._ledger.run(calls.block(message, asker=asker, again=True, refused=fingerprint))
+        await self._ledger.run(calls.block(message, asker=asker, credentials=credentials, refused=True))
         return False
 
 
@@ -127,8 +129,12 @@ def read_login(reply: Reply) -> tuple[str, float | None]:
     return token, min((life for life in lives if life > 0), default=None)
 
 
+@cache
 def fingerprint_of(settings: Settings) -> str:
-    """Tells one set of credentials from another without giving them away: slow to compute on purpose."""
+    """Tells one set of credentials from another without giving them away: slow to compute on purpose, so kept.
+
+    Empty where there are none; an API key goes before a password, as it does in the calls.
+    """
     secret = settings.api_key or settings.password
     if secret is None:
         return ""

@@ -10,6 +10,7 @@ moment before which no byte of a request can have left: when a connection is han
 from __future__ import annotations
 
 import asyncio
+import asyncio.trsock
 import contextlib
 import errno
 import functools
@@ -66,31 +67,39 @@ class Call:
     """What is known about one call while it runs."""
 
     stage: Stage = Stage.BUILDING
-    connection: Connection | None = None
-    transport: asyncio.Transport | None = None
+    _connection: Connection | None = None
+    _transport: asyncio.Transport | None = None
+    _socket: asyncio.trsock.TransportSocket | None = None
 
     def reached(self, stage: Stage) -> None:
         """Note progress; never step back, as aiohttp may connect twice for one idempotent request."""
         self.stage = max(self.stage, stage)
 
+    def got(self, connection: Connection) -> None:
+        """The connection that the request is about to be written to."""
+        self.reached(Stage.CONNECTED)
+        self._connection, self._transport = connection, connection.transport
+        # Asked for now, as a TLS transport that was closed no longer knows its socket.
+        self._socket = self._transport.get_extra_info("socket") if self._transport is not None else None
+
     def abandon(self) -> None:
-        """Make sure that nothing more of this request leaves.
+        """Make sure that nothing more of this request leaves. Never raises.
 
         A closed transport still delivers what was buffered, ours and the kernel's, for as long as the server takes to read
         it: a request could arrive complete, and be obeyed, minutes after its end was reported. A reset drops it.
         """
-        connection, transport = self.connection, self.transport
+        connection, transport, sock = self._connection, self._transport, self._socket
+        self._connection = self._transport = self._socket = None
         if connection is None or transport is None:
             return
-        if connection.protocol is None and not transport.is_closing():
-            # Given back in good order, since the answer had been received to its end: another call may be on it.
-            return
-        sock = transport.get_extra_info("socket")
-        # The socket is gone already where the other side was quicker: then nothing can leave either.
-        with contextlib.suppress(OSError, ValueError):
+        # Closed from the other side, any of this may be gone: then nothing can leave either.
+        with contextlib.suppress(Exception):
+            if connection.protocol is None and not transport.is_closing():
+                # Given back in good order, as the answer had been received to its end: another call may be on it.
+                return
             if sock is not None and sock.fileno() >= 0:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        transport.abort()
+            transport.abort()
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")
@@ -128,8 +137,7 @@ class Connector(aiohttp.TCPConnector):
         if protocol is not None:
             self._used.add(protocol)
         if call is not None:
-            call.reached(Stage.CONNECTED)
-            call.connection, call.transport = connection, connection.transport
+            call.got(connection)
         return connection
 
 
@@ -362,8 +370,9 @@ _ERRNO = {
 def failed(exc: Exception, call: Call, peer: Peer) -> NoAnswer:
     """What an exception means: nothing left only where the exception and the connector agree on it."""
     origin: BaseException = exc
-    while isinstance(origin, httpx.HTTPError) and origin.__cause__ is not None:
-        origin = origin.__cause__
+    if isinstance(exc, httpx.HTTPError) and isinstance(exc.__cause__, aiohttp.ClientError):
+        # What httpx-aiohttp made an httpx exception of says more than that exception does.
+        origin = exc.__cause__
     failure = next(FAILURES[kind] for kind in type(origin).__mro__ if kind in FAILURES)
     certain = call.stage is Stage.BUILDING or (failure.early and call.stage is Stage.CONNECTING)
     text = failure.text
@@ -388,7 +397,7 @@ def _why(os_error: OSError | None) -> str:
     """The operating system's or OpenSSL's own words, which know nothing of the request."""
     why: str | None = None
     if isinstance(os_error, ssl.SSLCertVerificationError):
-        why = os_error.verify_message
+        why = os_error.verify_message.rstrip(".")
     elif isinstance(os_error, ssl.SSLError):
         why = (os_error.reason or "").replace("_", " ").lower()
     elif os_error is not None and os_error.errno:

@@ -1,24 +1,23 @@
--- Blocks the account for want of a token. No job fails for it; claims stop until there is a token.
--- Safe to repeat. ARGV: base, message, asker ('' is nobody), '1' to try again when the next login may be, fingerprint
--- of the credentials that were refused ('' is none).
+-- Shows that the account is blocked for want of a token. No job fails for it; claims stop until there is a token.
+-- Safe to repeat. ARGV: base, message, asker (who holds the login lock, to let go of; '' is nobody),
+--       fingerprint of the credentials that were refused or wait for their next login ('' is none), '1' if refused now
 -- Returns 0 where a token has come in the meantime, otherwise 1.
 
-local asker = ARGV[3]
+local asker, credentials, refused = ARGV[3], ARGV[4], ARGV[5] == '1'
 local now = now_ms()
-local account = key('account')
 if asker ~= '' and redis.call('GET', key('login')) == asker then
   redis.call('DEL', key('login'))
 end
-local token = redis.call('HMGET', key('token'), 'value', 'expiresAt')
-if token[1] and (not token[2] or tonumber(token[2]) > now) then
+if has_token(now) then
   return 0
 end
-local till = ''
-if ARGV[4] == '1' then
-  till = redis.call('HGET', account, 'nextLoginAt') or whole(now + 1000)
+local account = redis.call('HMGET', key('account'), 'state', 'reason')
+-- What the API said when it refused is worth more than that we wait.
+if refused or account[1] ~= 'blocked' or account[2] ~= 'credentials' then
+  local till = credentials ~= '' and redis.call('HGET', key('logins'), credentials .. ':next') or ''
+  close_account('blocked', 'credentials', ARGV[2], till, now)
 end
-close_account('blocked', 'credentials', ARGV[2], till, now)
-if ARGV[5] ~= '' then
-  redis.call('HSET', account, 'refused', ARGV[5])
+if refused and credentials ~= '' then
+  redis.call('HSETNX', key('logins'), credentials, '1')
 end
 return 1

@@ -1,6 +1,6 @@
 -- Takes up to `limit` due jobs for one attempt each. Safe to repeat: the same claim id gets the same jobs again.
 -- A job that is due while it is being submitted has lost its worker: it goes to where the table says, never to a call.
--- ARGV: base, claim id, limit, lease (ms), worker, 'token' or '' (claim only while there is a token),
+-- ARGV: base, claim id, limit, lease (ms), worker, fingerprint of an API key or '' (then a token is needed),
 --       first ('1' for a shift's first claim), probe (ms between single jobs while the account is blocked),
 --       watching ('1' where the shift comes back in a moment, whatever it gets)
 -- Returns {why, wake, wait, {token, version, left, life}, {id, attempt, request, tries, max attempts, spot} ...}
@@ -8,7 +8,7 @@
 --   wait: ms until there may be something to claim; '' is until somebody acts
 --   left, life: ms for which the token is good, now and when it was stored; '' where that is unknown
 
-local claim_id, limit, lease, worker = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local claim_id, limit, lease, worker, api_key = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local now = now_ms()
 
 if ARGV[7] == '1' then
@@ -28,7 +28,7 @@ else
 end
 
 local token = {'', '', '', ''}
-if ARGV[6] ~= '' then
+if api_key == '' then
   local held = redis.call('HMGET', key('token'), 'value', 'version', 'expiresAt', 'storedAt')
   if held[1] and held[3] then
     token = {held[1], held[2], whole(held[3] - now), whole(held[3] - held[4])}
@@ -50,12 +50,14 @@ if #before > 0 then
   return {'', '0', '0', token, jobs}
 end
 
+if api_key == '' and not has_token(now) then
+  return {'token', '0', '', token, {}}
+elseif api_key ~= '' and redis.call('HEXISTS', key('logins'), api_key) == 1 then
+  return {'blocked', '0', '', token, {}}
+end
 local open, state, till, reason = account_state(now)
 if not open then
   return {state, '0', till ~= '' and whole(till - now) or '', token, {}}
-end
-if ARGV[6] ~= '' and (token[1] == '' or (token[3] ~= '' and tonumber(token[3]) <= 0)) then
-  return {'token', '0', '', token, {}}
 end
 if state == 'paused' then
   open_account()

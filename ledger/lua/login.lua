@@ -1,13 +1,14 @@
--- Asks for the turn to log in: one login at a time for all workers, and ever fewer while they bring nothing.
+-- Asks for the turn to log in: one login at a time for all workers, and with the same credentials ever fewer while
+-- they bring nothing.
 -- Not repeated blindly: the lock is taken in the asker's name, and the same asker gets the same answer again.
--- ARGV: base, asker, lock (ms), longest wait between logins (ms), version of the token that the asker holds ('' is none)
+-- ARGV: base, asker, lock (ms), longest wait between logins (ms), version of the token that the asker holds ('' is none),
+--       fingerprint of the asker's credentials
 -- Returns {'go' | 'wait' | 'fresh', ms to wait}. 'fresh': another token is there already.
 
 local asker, lock = ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
-local account = key('account')
-local token = redis.call('HMGET', key('token'), 'value', 'version', 'expiresAt')
-if token[1] and token[2] ~= ARGV[5] and (not token[3] or tonumber(token[3]) > now) then
+local credentials = ARGV[6]
+if has_token(now) and redis.call('HGET', key('token'), 'version') ~= ARGV[5] then
   return {'fresh', '0'}
 end
 local holder = redis.call('GET', key('login'))
@@ -17,13 +18,13 @@ end
 if holder then
   return {'wait', '50'}
 end
-local next_at = tonumber(redis.call('HGET', account, 'nextLoginAt') or '0')
+local next_at = tonumber(redis.call('HGET', key('logins'), credentials .. ':next') or '0')
 if next_at > now then
   return {'wait', whole(next_at - now)}
 end
 -- 1, 2, 4, ... seconds after a login; a login that proves good sets the row back (settle.lua).
-local logins = redis.call('HINCRBY', account, 'logins', 1)
+local logins = redis.call('HINCRBY', key('logins'), credentials, 1)
 local wait = math.min(tonumber(ARGV[4]), 1000 * 2 ^ math.min(logins - 1, 30))
-redis.call('HSET', account, 'nextLoginAt', whole(now + wait))
+redis.call('HSET', key('logins'), credentials .. ':next', whole(now + wait))
 redis.call('SET', key('login'), asker, 'PX', lock)
 return {'go', '0'}

@@ -100,12 +100,20 @@ local function wants_wake()
   return redis.call('SET', key('wake'), '1', 'NX', 'PX', WAKE_MS) and 1 or 0
 end
 
+-- Whether the token that all workers share is there and has not ended.
+local function has_token(now)
+  local token = redis.call('HMGET', key('token'), 'value', 'expiresAt')
+  return token[1] and (not token[2] or tonumber(token[2]) > now)
+end
+
 -- Whether claims are open at this moment, and if not, until when they are closed ('' is until somebody acts).
+-- An account blocked for its credentials is not closed by that: what is missing then is a token, which claims look for,
+-- and workers with other credentials may have one made.
 local function account_state(now)
   local account = redis.call('HMGET', key('account'), 'state', 'until', 'reason')
   local state = account[1] or 'open'
   local till = account[2] or ''
-  if state == 'open' or (till ~= '' and tonumber(till) <= now) then
+  if state == 'open' or account[3] == 'credentials' or (till ~= '' and tonumber(till) <= now) then
     return true, state, till, account[3]
   end
   return false, state, till, account[3]

@@ -14,7 +14,11 @@ if ARGV[2] ~= '' and redis.call('HGET', key('token'), 'version') == ARGV[2] then
   redis.call('HDEL', key('token'), 'value', 'expiresAt')
 end
 if ARGV[3] == '1' then
-  redis.call('HDEL', account, 'logins', 'nextLoginAt')
+  -- The credentials that made it are good: their next login need not wait.
+  local made_by = redis.call('HGET', key('token'), 'credentials')
+  if made_by then
+    redis.call('HDEL', key('logins'), made_by, made_by .. ':next')
+  end
 end
 
 local pause = tonumber(ARGV[4])

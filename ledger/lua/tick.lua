@@ -1,5 +1,6 @@
 -- One beat of a worker's pulse: it is alive; leases that ran out; is a wake-up wanted.
--- ARGV: base, worker. Returns {wake, ms until the next job is due or ''}.
+-- ARGV: base, worker, fingerprint of its credentials ('' is none), '1' if they are an API key
+-- Returns {wake, ms until there may be something to do, or ''}.
 
 local EXPIRED_AT_ONCE = 1000
 local now = now_ms()
@@ -15,6 +16,20 @@ end
 local first = redis.call('ZRANGE', key('due'), 0, 0, 'WITHSCORES')[2]
 if not first then
   return {0, ''}
+end
+-- Without a token, only a worker that may log in has something to do; the first one without one says so in public.
+local credentials, has_api_key = ARGV[3], ARGV[4] == '1'
+if has_api_key then
+  if redis.call('HEXISTS', key('logins'), credentials) == 1 then
+    return {0, ''}
+  end
+elseif not has_token(now) and redis.call('HGET', key('account'), 'state') == 'blocked' then
+  local next_at = credentials ~= '' and redis.call('HGET', key('logins'), credentials .. ':next')
+  if credentials == '' then
+    return {0, ''}
+  elseif next_at and tonumber(next_at) > now then
+    return {0, whole(next_at - now)}
+  end
 end
 local open, _, till = account_state(now)
 if not open then

@@ -1,7 +1,8 @@
 -- Keeps a token for all workers and opens an account that was blocked for want of one.
--- Safe to repeat. ARGV: base, token, life (ms from now) or '', expiry (ms since 1970) or '', source, adopt, asker
+-- Safe to repeat. ARGV: base, token, life (ms from now) or '', expiry (ms since 1970) or '', source, adopt, asker, credentials
 --   adopt: fingerprint of a configured token: keep it only if it is another than the one adopted last; '' is always
 --   asker: who holds the login lock, to let go of; '' is nobody
+--   credentials: fingerprint of those that made it; '' is none
 -- Returns 1, or 0 where a configured token had been adopted before.
 
 local token, life, expiry, source, adopt, asker = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -21,6 +22,9 @@ redis.call('HSET', key('token'), 'value', token, 'source', source, 'storedAt', w
   'version', whole(redis.call('HINCRBY', account, 'tokens', 1)))
 if expiry ~= '' then
   redis.call('HSET', key('token'), 'expiresAt', expiry)
+end
+if ARGV[8] ~= '' then
+  redis.call('HSET', key('token'), 'credentials', ARGV[8])
 end
 if redis.call('HGET', account, 'reason') == 'credentials' then
   open_account()

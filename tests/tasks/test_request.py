@@ -258,6 +258,8 @@ def test_a_request_cannot_be_changed() -> None:
     request = parse_request(good_body())
     with pytest.raises(ValidationError):
         request.name = "other"  # type: ignore[misc]
+    assert isinstance(request.node_ports, tuple)
+    assert isinstance(request.remote_storages, tuple)
     assert request.wire() is not request.wire()
     assert isinstance(hash(request), int)
 

@@ -349,6 +349,7 @@ def answers_once_and_once_more_unasked(peer: Peer) -> None:
         if peer.number == 1:
             peer.server.go_on.wait()
             peer.answer(b'{"instanceId": "of-nobody"}')
+            peer.server.note(Request("", (), b"unasked"))
         if peer.read_request() is not None:
             peer.answer()
 

@@ -1,0 +1,356 @@
+"""Settings: where they come from, which win, what is refused, and that no secret shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from config import Settings, SettingsError, load, seconds
+from config.settings import unknown_names, without_password
+
+SECRET = "s3cret-value"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder, and an environment without any of our settings."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("LAUNCHQ_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(environment: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(environment)
+    return str(caught.value)
+
+
+class TestDefaults:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("redis_url", "redis://127.0.0.1:6379/0"),
+            ("broker", "redis://127.0.0.1:6379/0"),
+            ("prefix", "launchq"),
+            ("api_url", "https://cloud.luchentech.com/api"),
+            ("access_token", None),
+            ("username", ""),
+            ("password", None),
+            ("api_key", None),
+            ("request_timeout", 30),
+            ("concurrency", 100),
+            ("max_attempts", 8),
+            ("backoff_base", 1),
+            ("backoff_cap", 60),
+            ("capacity_interval", 30),
+            ("capacity_messages", ()),
+            ("balance_messages", ()),
+            ("shift_seconds", 30),
+            ("retention", 7 * 24 * 3600),
+        ],
+    )
+    def test_each(self, name: str, value: Any) -> None:
+        assert getattr(load({}), name) == value
+
+    def test_none_is_forgotten_here(self) -> None:
+        tested = {mark.args[1][i][0] for mark in TestDefaults.test_each.pytestmark for i in range(len(mark.args[1]))}
+        assert set(Settings.model_fields) == tested - {"broker"} | {"broker_url"}
+
+
+class TestWhereTheyComeFrom:
+    def test_the_environment_wins_over_the_env_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path(".env").write_text("LAUNCHQ_PREFIX=of-file\nLAUNCHQ_CONCURRENCY=7\n")
+        monkeypatch.setenv("LAUNCHQ_PREFIX", "of-environment")
+        settings = load()
+        assert (settings.prefix, settings.concurrency, settings.max_attempts) == ("of-environment", 7, 8)
+
+    def test_an_environment_that_is_given_is_the_only_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path(".env").write_text("LAUNCHQ_PREFIX=of-file\n")
+        monkeypatch.setenv("LAUNCHQ_PREFIX", "of-environment")
+        assert load({}).prefix == "launchq"
+
+    def test_an_empty_value_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path(".env").write_text("LAUNCHQ_PREFIX=of-file\nLAUNCHQ_CONCURRENCY=\nLAUNCHQ_API_KEY=\n")
+        monkeypatch.setenv("LAUNCHQ_PREFIX", "")
+        monkeypatch.setenv("LAUNCHQ_ACCESS_TOKEN", "")
+        monkeypatch.setenv("LAUNCHQ_PASSWORD_FILE", "")
+        settings = load()
+        assert (settings.prefix, settings.concurrency, settings.access_token, settings.api_key) == (
+            "of-file", 100, None, None,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("text", [SECRET, f"{SECRET}\n", f"  {SECRET}\r\n"])
+    def test_a_value_out_of_a_file(self, tmp_path: Path, text: str) -> None:
+        file = tmp_path / "secret"
+        file.write_text(text)
+        for name in ("ACCESS_TOKEN", "PASSWORD", "API_KEY"):
+            found = getattr(load({f"LAUNCHQ_{name}_FILE": str(file)}), name.lower())
+            assert found.get_secret_value() == SECRET
+
+    def test_any_setting_can_come_out_of_a_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "value"
+        file.write_text("redis://:pw@host/1\n")
+        assert load({"LAUNCHQ_REDIS_URL_FILE": str(file)}).redis_url == "redis://:pw@host/1"
+
+    def test_a_value_wins_over_a_file_of_the_same_place(self, tmp_path: Path) -> None:
+        file = tmp_path / "value"
+        file.write_text("of-a-file")
+        assert load({"LAUNCHQ_PREFIX": "outright", "LAUNCHQ_PREFIX_FILE": str(file)}).prefix == "outright"
+
+    def test_a_file_named_by_the_environment_wins_over_a_value_in_the_env_file(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "value"
+        file.write_text("named-by-environment")
+        Path(".env").write_text("LAUNCHQ_PREFIX=of-env-file\n")
+        monkeypatch.setenv("LAUNCHQ_PREFIX_FILE", str(file))
+        assert load().prefix == "named-by-environment"
+
+    def test_the_env_file_may_name_files(self, tmp_path: Path) -> None:
+        file = tmp_path / "value"
+        file.write_text("deep")
+        Path(".env").write_text(f"LAUNCHQ_PREFIX_FILE={file}\n")
+        assert load().prefix == "deep"
+
+    def test_an_empty_file_is_none(self, tmp_path: Path) -> None:
+        file = tmp_path / "value"
+        file.write_text("\n")
+        assert load({"LAUNCHQ_PASSWORD_FILE": str(file)}).password is None
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        missing = str(tmp_path / "missing")
+        text = refused({"LAUNCHQ_API_KEY_FILE": missing})
+        assert text == f"LAUNCHQ_API_KEY_FILE: cannot read {missing}: No such file or directory"
+
+    def test_a_file_that_is_no_text(self, tmp_path: Path) -> None:
+        file = tmp_path / "value"
+        file.write_bytes(b"\xff\xfe\x80")
+        assert "not UTF-8 text" in refused({"LAUNCHQ_API_KEY_FILE": str(file)})
+
+    def test_nothing_in_the_env_file_is_interpolated(self) -> None:
+        """A password may hold a dollar sign."""
+        Path(".env").write_text("LAUNCHQ_PASSWORD=a${HOME}b$c\n")
+        password = load().password
+        assert password is not None
+        assert password.get_secret_value() == "a${HOME}b$c"
+
+    def test_names_that_are_none_are_found(self) -> None:
+        Path(".env").write_text("LAUNCHQ_CONCURENCY=7\nOTHER=1\n")
+        assert unknown_names() == ["LAUNCHQ_CONCURENCY"]
+        assert unknown_names({"LAUNCHQ_API_KEY_FILE": "x", "LAUNCHQ_PREFIX": "y", "PATH": "z"}) == []
+
+
+class TestApiUrl:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://cloud.luchentech.com/api",
+            "https://www.hpc-ai.com/api",
+            "https://10.0.0.7:8443/api",
+            "http://localhost/api",
+            "http://LOCALHOST:8080/api",
+            "http://127.0.0.1:8080/api",
+            "http://127.8.9.10/api",
+            "http://[::1]:8080/api",
+        ],
+    )
+    def test_https_or_this_machine(self, url: str) -> None:
+        assert load({"LAUNCHQ_API_URL": url}).api_url == url
+
+    def test_a_slash_at_its_end_is_dropped(self) -> None:
+        assert load({"LAUNCHQ_API_URL": "http://localhost:1/api/"}).api_url == "http://localhost:1/api"
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://cloud.luchentech.com/api",
+            "http://localhost.evil.com/api",
+            "http://evil.com/localhost",
+            "http://evil.com/?x=http://localhost",
+            "http://evil.com#localhost",
+            "http://127.0.0.1.evil.com/",
+            "http://127.0.0.1@evil.com/",
+            "http://localhost:80@evil.com/",
+            "http://user:pw@localhost/",
+            "https://user:pw@cloud.luchentech.com/api",
+            "http://localhost\\@evil.com/",
+            "http://evil.com\\@localhost/",
+            "http://localhostx/",
+            "http://xlocalhost/",
+            "http://0.0.0.0/",
+            "http://10.0.0.1/",
+            "http://192.168.1.2/",
+            "http://169.254.169.254/",
+            "http://[2001:db8::1]/",
+            "http://128.0.0.1/",
+            "http:///api",
+            "https://",
+            "//localhost/api",
+            "localhost:8080",
+            "ftp://localhost/",
+            "file:///etc/passwd",
+            "http://[::1/",
+            "nonsense",
+        ],
+    )
+    def test_a_token_never_travels_in_the_clear(self, url: str) -> None:
+        assert refused({"LAUNCHQ_API_URL": url}).startswith("LAUNCHQ_API_URL: must ")
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("REDIS_URL", "http://host"),
+            ("REDIS_URL", "127.0.0.1:6379"),
+            ("PREFIX", "a b"),
+            ("PREFIX", "a}b"),
+            ("PREFIX", "{a"),
+            ("PREFIX", "x" * 101),
+            ("REQUEST_TIMEOUT", "0"),
+            ("REQUEST_TIMEOUT", "601"),
+            ("REQUEST_TIMEOUT", "soon"),
+            ("REQUEST_TIMEOUT", "-1"),
+            ("REQUEST_TIMEOUT", "nan"),
+            ("CONCURRENCY", "0"),
+            ("CONCURRENCY", "1.5"),
+            ("CONCURRENCY", "many"),
+            ("MAX_ATTEMPTS", "0"),
+            ("BACKOFF_BASE", "0"),
+            ("BACKOFF_CAP", "inf"),
+            ("CAPACITY_INTERVAL", "0s"),
+            ("RETENTION", "7w"),
+            ("RETENTION", "0"),
+            ("SHIFT_SECONDS", "0"),
+            ("CAPACITY_MESSAGES", "(unclosed"),
+            ("BALANCE_MESSAGES", "fine\n*"),
+            ("ACCESS_TOKEN", "a\nb"),
+            ("PASSWORD", "a\x00b"),
+            ("API_KEY", "a\rb"),
+        ],
+    )
+    def test_each_names_its_variable(self, name: str, value: str) -> None:
+        text = refused({f"LAUNCHQ_{name}": value})
+        assert text.startswith(f"LAUNCHQ_{name}: ")
+        assert "\n" not in text
+
+    def test_everything_that_is_wrong_is_told_at_once(self) -> None:
+        text = refused(
+            {"LAUNCHQ_PREFIX": "a b", "LAUNCHQ_CONCURRENCY": "x", "LAUNCHQ_PASSWORD_FILE": "/nowhere/at/all"}
+        )
+        assert sorted(line.partition(":")[0] for line in text.splitlines()) == [
+            "LAUNCHQ_CONCURRENCY", "LAUNCHQ_PASSWORD_FILE", "LAUNCHQ_PREFIX",
+        ]  # fmt: skip
+
+    def test_a_setting_that_does_not_exist_cannot_be_made(self) -> None:
+        with pytest.raises(ValidationError):
+            Settings(rate="10/s")  # type: ignore[call-arg]
+
+    def test_settings_do_not_change(self) -> None:
+        with pytest.raises(ValidationError):
+            load({}).prefix = "other"  # type: ignore[misc]
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("ACCESS_TOKEN", f"{SECRET}\nsecond line"),
+            ("PASSWORD", f"{SECRET}\x07"),
+            ("API_KEY", f"\t{SECRET}\n\n{SECRET}"),
+            ("REDIS_URL", f"http://:{SECRET}@host"),
+            ("REDIS_URL", f"redis://:[{SECRET}]@host"),
+            ("REDIS_URL", f"redis://:[{SECRET}@host"),
+            ("REDIS_URL", f"redis://:{SECRET}℀@host"),
+            ("BROKER_URL", f"redis://:[{SECRET}]@host"),
+            ("BROKER_URL", f"amqp://user:{SECRET}℀@host"),
+            ("API_URL", f"https://user:{SECRET}@host"),
+            ("API_URL", f"https://user:[{SECRET}]@host"),
+            ("CONCURRENCY", SECRET),
+            ("PREFIX", f"{SECRET} pasted into the wrong line"),
+        ],
+    )
+    def test_no_error_shows_one(self, name: str, value: str) -> None:
+        text = refused({f"LAUNCHQ_{name}": value})
+        assert text.startswith(f"LAUNCHQ_{name}: ")
+        assert SECRET not in text
+
+    def test_no_traceback_shows_one(self) -> None:
+        """A chained exception would be printed with the error."""
+        with pytest.raises(SettingsError) as caught:
+            load({"LAUNCHQ_PASSWORD": f"{SECRET}\n{SECRET}", "LAUNCHQ_REDIS_URL": f"redis://:[{SECRET}]@host"})
+        chain: BaseException | None = caught.value
+        while chain is not None:
+            assert SECRET not in str(chain)
+            chain = chain.__cause__ or chain.__context__
+
+    def test_repr_hides_secrets_and_urls(self) -> None:
+        settings = load(
+            {
+                "LAUNCHQ_ACCESS_TOKEN": f"token-{SECRET}",
+                "LAUNCHQ_PASSWORD": f"password-{SECRET}",
+                "LAUNCHQ_API_KEY": f"key-{SECRET}",
+                "LAUNCHQ_REDIS_URL": f"redis://:{SECRET}@host/0",
+                "LAUNCHQ_BROKER_URL": f"amqp://user:{SECRET}@host",
+            }
+        )
+        for shown in (repr(settings), str(settings), f"{settings.password}"):
+            assert SECRET not in shown
+            assert "@host" not in shown
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://host/0", "redis://host/0"),
+            ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+            (f"redis://:{SECRET}@host:6379/0", "redis://:***@host:6379/0"),
+            (f"redis://user:{SECRET}@host/0", "redis://user:***@host/0"),
+            (f"redis://user:a@{SECRET}@host/0", "redis://user:***@host/0"),
+            (f"redis://host/0?password={SECRET}", "redis://host/0?password=***"),
+            (f"redis://host/0?db=1&password={SECRET}&username=u", "redis://host/0?db=1&password=***&username=u"),
+            (f"unix://:{SECRET}@/run/redis.sock", "unix://:***@/run/redis.sock"),
+        ],
+    )
+    def test_a_url_can_be_shown_without_its_password(self, url: str, shown: str) -> None:
+        assert without_password(url) == shown
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("text", "number"),
+        [("30", 30), ("30s", 30), ("500ms", 0.5), ("10m", 600), ("12h", 43200), ("7d", 604800), (" 1.5 h ", 5400), (2, 2.0)],
+    )
+    def test_lengths_of_time(self, text: Any, number: float) -> None:
+        assert seconds(text) == number
+
+    @pytest.mark.parametrize("text", ["", "1w", "m", "-5s", "1h30m", "1e3", "٣٠ s x", True, None])
+    def test_what_is_no_length_of_time(self, text: Any) -> None:
+        with pytest.raises(ValueError, match="length of time"):
+            seconds(text)
+
+    def test_rules_are_one_a_line(self) -> None:
+        settings = load({"LAUNCHQ_CAPACITY_MESSAGES": "gpu busy\n\n  (?i)nothing left  \n"})
+        assert settings.capacity_messages == ("gpu busy", "(?i)nothing left")
+
+    def test_rules_that_settings_take_are_rules_that_verdicts_take(self) -> None:
+        from tasks.verdicts import MessageRules
+
+        settings = load({"LAUNCHQ_CAPACITY_MESSAGES": "(?i)a\n(?P<x>b)\n(?P<x>c)"})
+        MessageRules.of(settings.capacity_messages, settings.balance_messages)
+
+    def test_celery_uses_the_ledgers_redis_unless_another_broker_is_named(self) -> None:
+        assert load({"LAUNCHQ_REDIS_URL": "redis://a/1"}).broker == "redis://a/1"
+        named = load({"LAUNCHQ_REDIS_URL": "redis://a/1", "LAUNCHQ_BROKER_URL": "amqp://b"})
+        assert (named.redis_url, named.broker) == ("redis://a/1", "amqp://b")
+
+    def test_logging_in_takes_both_a_name_and_a_password(self) -> None:
+        assert not load({"LAUNCHQ_USERNAME": "u"}).can_log_in
+        assert not load({"LAUNCHQ_PASSWORD": "p"}).can_log_in
+        assert load({"LAUNCHQ_USERNAME": "u", "LAUNCHQ_PASSWORD": "p"}).can_log_in

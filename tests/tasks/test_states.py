@@ -1,0 +1,134 @@
+"""The table of states: what can follow what, and what never can."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.errors import IllegalMoveError
+from tasks.states import ATTEMPT_EVENTS, ENDS, INITIAL, MOVES, Event, State, markdown_table, next_state
+
+DESIGN = Path(__file__).resolve().parents[2] / "docs" / "design.md"
+Edge = tuple[State, Event, State]
+EDGES: list[Edge] = [(old, event, new) for old, moves in MOVES.items() for event, new in moves.items()]
+
+
+def reachable(start: Iterable[State], allowed: Callable[[Edge], bool]) -> set[State]:
+    """Every state that some path of allowed moves leads to, the starts left out unless a path comes back to them."""
+    found: set[State] = set()
+    frontier = set(start)
+    while frontier:
+        frontier = {edge[2] for edge in EDGES if edge[0] in frontier and allowed(edge)} - found
+        found |= frontier
+    return found
+
+
+def walk(events: Iterable[Event]) -> list[tuple[State, Event, State]]:
+    """The moves that these events make of a new job; a move that the table does not have changes nothing."""
+    state, moves = INITIAL, []
+    for event in events:
+        try:
+            new = next_state(state, event)
+        except IllegalMoveError:
+            continue
+        moves.append((state, event, new))
+        state = new
+    return moves
+
+
+@given(st.lists(st.sampled_from(Event), max_size=60))
+def test_no_sequence_of_events_leaves_the_table(events: list[Event]) -> None:
+    for move in walk(events):
+        assert move in EDGES
+        assert move[2] in MOVES
+
+
+@given(st.lists(st.sampled_from(Event), max_size=60))
+def test_a_new_call_follows_an_unknown_end_only_after_that_attempts_own_answer(events: list[Event]) -> None:
+    unknown = False
+    for _old, event, new in walk(events):
+        if new is State.UNCERTAIN:
+            unknown = True
+        elif event in {Event.DEFER, Event.FAIL, Event.CREATE}:
+            unknown = False
+        assert not (unknown and new is State.SUBMITTING)
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", Event)
+def test_a_move_is_the_tables_or_an_error_that_names_both(state: State, event: Event) -> None:
+    if event in MOVES[state]:
+        assert next_state(state, event) is MOVES[state][event]
+    else:
+        with pytest.raises(IllegalMoveError, match=f"{state}.*{event}"):
+            next_state(state, event)
+
+
+def test_every_state_has_a_row_and_is_reachable() -> None:
+    assert set(MOVES) == set(State)
+    assert reachable([INITIAL], lambda _: True) | {INITIAL} == set(State)
+
+
+def test_every_state_that_is_not_an_end_leads_to_every_end() -> None:
+    for state in set(State) - ENDS:
+        assert reachable([state], lambda _: True) >= ENDS
+
+
+def test_only_a_claim_starts_a_call_and_only_from_a_state_that_waits() -> None:
+    into = {(old, event) for old, event, new in EDGES if new is State.SUBMITTING}
+    assert into == {(State.QUEUED, Event.CLAIM), (State.RETRYING, Event.CLAIM)}
+
+
+@pytest.mark.parametrize("end", sorted(ENDS - {State.UNCERTAIN}))
+def test_an_end_leads_to_a_new_call_only_through_a_rearm(end: State) -> None:
+    assert State.SUBMITTING not in reachable([end], lambda edge: edge[1] is not Event.REARM)
+    # Its own first step must be the rearm, not one that comes later.
+    assert set(MOVES[end]) <= {Event.REARM}
+
+
+def test_a_bought_instance_is_the_end_of_the_matter() -> None:
+    assert MOVES[State.SUCCEEDED] == {}
+
+
+def test_what_is_uncertain_moves_only_by_its_own_attempts_late_answer() -> None:
+    assert set(MOVES[State.UNCERTAIN]) == {Event.CREATE, Event.DEFER, Event.FAIL}
+    assert set(MOVES[State.UNCERTAIN]) <= ATTEMPT_EVENTS
+
+    def not_its_own_answer(edge: Edge) -> bool:
+        return not (edge[0] is State.UNCERTAIN and edge[1] in ATTEMPT_EVENTS)
+
+    assert reachable([State.UNCERTAIN], not_its_own_answer) == set()
+
+
+def test_an_unknown_end_of_a_call_always_parks_the_job() -> None:
+    for event in (Event.DOUBT, Event.EXPIRE):
+        assert {new for _, happened, new in EDGES if happened is event} == {State.UNCERTAIN}
+
+
+def test_a_job_can_be_cancelled_only_while_no_call_may_be_under_way() -> None:
+    assert {old for old, event, _ in EDGES if event is Event.CANCEL} == {State.QUEUED, State.RETRYING}
+
+
+def test_the_documents_table_says_what_the_table_says() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown_table().splitlines()]
+    head, rule, *body = rows
+    assert set("".join(rule)) <= set("- ")
+    assert head[0] == "state"
+    shown = {
+        State(state): {
+            Event(event): State(new) for event, new in zip(head[1:], cells, strict=True) if new
+        }
+        for state, *cells in body
+    }
+    assert shown == MOVES
+
+
+def test_the_design_document_shows_the_table() -> None:
+    text = DESIGN.read_text(encoding="utf-8")
+    shown = re.findall(r"<!-- states -->\n(.*?)\n<!-- /states -->", text, re.DOTALL)
+    assert [block.strip() for block in shown] == [markdown_table()]

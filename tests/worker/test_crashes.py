@@ -1,0 +1,210 @@
+"""Workers die, stop and lose Redis: no job is created twice, none is lost without a visible `uncertain`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import psutil
+import pytest
+from celery import Celery
+from harness import World, body, wait_until
+from kombu.exceptions import OperationalError
+
+from sandbox import CloudOptions
+from sandbox.redis_server import RedisServer
+from tasks.states import State
+
+UNKNOWN_ENDS = [
+    "close-before",
+    "close-after",
+    "reset-before",
+    "reset-after",
+    "hang-before:30",
+    "hang-after:30",
+    "500-before",
+    "502-after",
+    "garbage-before",
+    "garbage-after",
+    "half",
+]
+
+
+def test_an_attempt_whose_end_is_unknown_is_parked_and_never_sent_again(make_world: Callable[..., World]) -> None:
+    world = make_world(request_timeout="1")
+    world.worker(processes=1)
+    for fault in UNKNOWN_ENDS:
+        world.cloud.script_faults(fault, name=f"meets-{fault.partition(':')[0]}")
+    batch = world.launcher.submit_many([body(f"meets-{fault.partition(':')[0]}") for fault in UNKNOWN_ENDS])
+    jobs = world.launcher.wait([batch.id], timeout=30)
+    assert {job.name: job.state for job in jobs} == dict.fromkeys((job.name for job in jobs), State.UNCERTAIN)
+    assert all(job.error and job.error.category == "unknown" for job in jobs)
+    created = set(world.names_created())
+    assert created == {job.name for job in jobs if job.name.endswith("after") or job.name == "meets-half"}
+    ran = world.run("wait", batch.id, "--json")
+    assert ran.code == 5
+    for command in ("retry", "cancel"):
+        assert world.run(command, jobs[0].id).code == 2
+    assert world.job(jobs[0].id).state is State.UNCERTAIN
+    # Another job, and a whole pulse later: nothing of it was sent again.
+    later = world.launcher.submit(body("later"))
+    world.wait_for(later.id, State.SUCCEEDED)
+    arrivals = Counter(request["name"] for request in world.cloud.requests())
+    assert set(arrivals.values()) == {1}, arrivals
+
+
+@pytest.mark.parametrize("survivor", [True, False], ids=["another worker lives", "no worker lives"])
+def test_a_job_whose_worker_is_killed_becomes_uncertain(make_world: Callable[..., World], survivor: bool) -> None:
+    world = make_world(request_timeout="1")
+    world.cloud.script_faults("hang-after:60", name="victim")
+    victim = world.worker(processes=1)
+    job = world.launcher.submit(body("victim"))
+    wait_until(lambda: world.cloud.requests("victim"), description="the call arrives")
+    victim.kill_all()
+    if survivor:
+        world.worker(processes=1)
+    ended = world.wait_for(job.id, State.UNCERTAIN, timeout=20)
+    assert ended.error is not None
+    assert "worker was lost" in ended.error.message
+    assert len(world.cloud.requests("victim")) == 1
+
+
+def test_a_killed_child_is_replaced_and_its_jobs_are_not_sent_again(make_world: Callable[..., World]) -> None:
+    world = make_world(request_timeout="1")
+    world.cloud.script_faults("hang-before:60", name="victim")
+    worker = world.worker(processes=1)
+    job = world.launcher.submit(body("victim"))
+    wait_until(lambda: world.cloud.requests("victim"), description="the call arrives")
+    for child in worker.children():
+        psutil.Process(child).kill()
+    other = world.launcher.submit(body("after the kill"))
+    world.wait_for(other.id, State.SUCCEEDED)
+    world.wait_for(job.id, State.UNCERTAIN, timeout=20)
+    assert len(world.cloud.requests("victim")) == 1
+
+
+def test_workers_killed_at_random_moments_create_nothing_twice_and_lose_nothing(make_world: Callable[..., World]) -> None:
+    world = make_world(cloud=CloudOptions(latency=0.1), request_timeout="1", concurrency=5)
+    dice = random.Random(7)
+    batch = world.launcher.submit_many([body(f"job-{number:03}") for number in range(150)])
+    for _ in range(6):
+        worker = world.worker(processes=2, ready=False)
+        wait_until(lambda n=len(world.cloud.requests()): len(world.cloud.requests()) > n + 3, description="some calls")
+        moment = time.monotonic() + dice.uniform(0, 0.15)
+        wait_until(lambda until=moment: time.monotonic() > until, description="a random moment", interval=0.001)
+        worker.kill_all()
+    world.worker(processes=2)
+    jobs = world.launcher.wait([batch.id], timeout=60)
+    assert len(jobs) == 150
+    created = Counter(world.names_created())
+    assert max(created.values()) == 1
+    assert max(Counter(request["name"] for request in world.cloud.requests()).values()) == 1
+    states = Counter(job.state for job in jobs)
+    assert set(states) <= {State.SUCCEEDED, State.UNCERTAIN}
+    assert states[State.UNCERTAIN] <= 6 * 10, states
+    ids = {instance["instanceId"] for instance in world.cloud.instances()}
+    assert {job.instance_id for job in jobs if job.state is State.SUCCEEDED} <= ids
+    # Every instance is some job's, or that job is visibly uncertain.
+    uncertain = {job.name for job in jobs if job.state is State.UNCERTAIN}
+    assert set(created) - uncertain == {job.name for job in jobs if job.state is State.SUCCEEDED}
+
+
+@pytest.mark.parametrize("to_group", [False, True], ids=["main process", "whole group"])
+@pytest.mark.parametrize("command", ["launchq", "celery"])
+def test_sigterm_claims_no_more_finishes_what_is_in_flight_and_exits_in_time(
+    make_world: Callable[..., World], to_group: bool, command: str
+) -> None:
+    world = make_world(cloud=CloudOptions(latency=1.0), request_timeout="8", concurrency=4)
+    celery = ["-m", "celery", "-A", "worker", "worker", "-c", "2", "--loglevel", "info"]
+    worker = world.worker(processes=2, command=celery if command == "celery" else None)
+    batch = world.launcher.submit_many([body(f"job-{number:02}") for number in range(40)])
+    wait_until(lambda: world.cloud.requests(), description="the first calls arrive")
+    if to_group:
+        os.killpg(worker.pid, signal.SIGTERM)
+    else:
+        worker.signal(signal.SIGTERM)
+    assert worker.wait(8) == 0, worker.log()
+    jobs = world.launcher.list_jobs(batch=batch.id, limit=0)
+    states = Counter(job.state for job in jobs)
+    assert set(states) == {State.SUCCEEDED, State.QUEUED}, states
+    assert states[State.SUCCEEDED] == len(world.names_created()) <= 16
+    assert world.launcher.account().workers == {}
+
+
+@pytest.mark.parametrize("outage", ["restart", "kill", "freeze"])
+def test_redis_goes_away_and_comes_back_and_the_worker_goes_on(outage: str) -> None:
+    with RedisServer(append_only=True, append_fsync="always") as redis, World(redis, request_timeout="5") as world:
+        worker = world.worker(processes=2)
+        first = world.launcher.submit(body("before"))
+        world.wait_for(first.id, State.SUCCEEDED)
+        world.cloud.change_settings(latency=1.5)
+        under_way = world.launcher.submit_many([body(f"under-way-{number}") for number in range(5)])
+        wait_until(lambda: len(world.cloud.requests()) == 6, description="five calls are in flight")
+        if outage == "restart":
+            redis.restart()
+        else:
+            redis.kill() if outage == "kill" else redis.pause()
+            pause = time.monotonic() + 2.0
+            wait_until(lambda: time.monotonic() > pause, description="the calls end while Redis is away")
+            redis.start() if outage == "kill" else redis.resume()
+        jobs = world.launcher.wait([under_way.id], timeout=30)
+        assert {job.state for job in jobs} == {State.SUCCEEDED}
+        world.cloud.change_settings(latency=0.02)
+        later = world.launcher.submit(body("after"))
+        assert world.wait_for(later.id, State.SUCCEEDED).attempts == 1
+        assert not worker.ended
+        assert max(Counter(world.names_created()).values()) == 1
+        # The broker's connection is back too: a message of a producer that only has Celery arrives.
+        producer = Celery("producer", broker=redis.url)
+        sent = producer.send_task("launchq.submit", [body("by-celery")], queue=world.prefix)
+        producer.close()
+        wait_until(lambda: world.launcher.ledger.jobs([sent.id])[0], description="the job of the message")
+        world.wait_for(sent.id, State.SUCCEEDED)
+
+
+def test_a_slow_call_holds_up_nobody(make_world: Callable[..., World]) -> None:
+    """One process, calls that hang longer than a shift lasts: other jobs go on being launched."""
+    world = make_world(request_timeout="20", shift_seconds="1")
+    world.cloud.script_faults("hang-before:15", name="slow")
+    world.worker(processes=1)
+    slow = world.launcher.submit(body("slow"))
+    wait_until(lambda: world.cloud.requests("slow"), description="the slow call arrives")
+    until = time.monotonic() + 6
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        job = world.launcher.submit(body(f"quick-{number}"))
+        world.wait_for(job.id, State.SUCCEEDED, timeout=5)
+    assert world.job(slow.id).state is State.SUBMITTING
+    assert json.loads(world.run("status", slow.id, "--json").out)["state"] == "submitting"
+
+
+def test_a_broker_that_dies_under_messages_of_the_celery_door_ends_no_worker() -> None:
+    """kombu trips over its own closed connection when a message is unacknowledged at that moment."""
+    with RedisServer(append_only=True, append_fsync="always") as redis, World(redis, request_timeout="5") as world:
+        workers = [world.worker(processes=2) for _ in range(2)]
+        producer = Celery("producer", broker=redis.url)
+        for _ in range(3):
+            for number in range(30):
+                producer.send_task("launchq.submit", [body(f"m-{number}")], queue=world.prefix)
+            redis.kill()
+            redis.start()
+            wait_until(lambda: redis_is_back(producer, world), description="a message can be sent again")
+        sent = producer.send_task("launchq.submit", [body("last")], queue=world.prefix)
+        producer.close()
+        wait_until(lambda: world.launcher.ledger.jobs([sent.id])[0], description="the job of the last message")
+        world.wait_for(sent.id, State.SUCCEEDED)
+        assert not any(worker.ended for worker in workers), world.logs()
+
+
+def redis_is_back(producer: Celery, world: World) -> bool:
+    try:
+        producer.send_task("launchq.submit", [body("probe")], {"key": "probe"}, queue=world.prefix)
+    except OperationalError:
+        return False
+    return True
