@@ -1,9 +1,9 @@
-"""Submit one launch request, wait for its end, and tell the three ends that matter apart.
+"""Submit one launch request, wait for its end, and tell the ends apart.
 
     python submit_and_wait.py body.json KEY
 
 Settings come from LAUNCHQ_* or .env, as for the workers. KEY is your own name for this launch, an order number for
-instance: run this again with the same key, and it finds the job instead of buying a second instance.
+example: run this again with the same key, and it finds the job instead of buying a second instance.
 """
 
 # ruff: noqa: T201
@@ -24,7 +24,7 @@ def main(file: str, key: str) -> int:
         print(job.instance_id)
         return 0
     if job.state is State.UNCERTAIN:
-        print(f"{job.name} may exist: look in the console, then decide. Nothing sends it again.", file=sys.stderr)
+        print(f"{job.name} may exist: look in the console. Nothing sends it again.", file=sys.stderr)
         return 5
     if not job.ended:
         print(f"still {job.state}; run this again to go on waiting", file=sys.stderr)

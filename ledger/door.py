@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, WatchError
 from redis.retry import Retry
 
 from ledger import calls
@@ -82,30 +82,38 @@ class Ledger:
         except NoScriptError:
             return self.redis.eval(call.script.text, 1, *arguments)
 
-    def run_as_one(self, many: Sequence[Call[T]]) -> list[T]:
-        """Carry out several calls in one transaction: nobody sees a part of them, and no part stays undone."""
-        with _translated():
-            pipeline = self.redis.pipeline(transaction=True)
-            for call in many:
-                pipeline.eval(call.script.text, 1, self.keys.account, self.keys.base, *call.args)
-            return [call.parse(reply) for call, reply in zip(many, pipeline.execute(), strict=True)]
-
     def enqueue(self, submissions: Sequence[Submission], *, batch: str = "") -> Enqueued:
         """Enter jobs: all of them, or none.
 
         A key or an entry that stands for a job already gives that job back, marked as a duplicate; where that job's
         request is another one, RefusedError says what differs and nothing is entered.
         """
+        _refuse_contradictions(submissions)
         groups = [submissions[at : at + ENTER_AT_ONCE] for at in range(0, len(submissions), ENTER_AT_ONCE)]
-        if len(groups) > 1:
-            for group in groups:
-                self._refuse_conflicts(group, self.run(calls.enqueue(group, batch=batch, check=True)))
-        parts = self.run_as_one([calls.enqueue(group, batch=batch) for group in groups])
-        for group, part in zip(groups, parts, strict=True):
-            self._refuse_conflicts(group, part)
+        if len(groups) == 1:
+            parts = [self.run(calls.enqueue(submissions, batch=batch))]
+            self._refuse_conflicts(submissions, parts[0])
+        else:
+            parts = self._enter_as_one(groups, batch)
         return Enqueued(
             any(part.wake for part in parts), tuple(receipt for part in parts for receipt in part.receipts)
         )
+
+    def _enter_as_one(self, groups: Sequence[Sequence[Submission]], batch: str) -> list[Enqueued]:
+        """Enter groups in one transaction, which holds only while nothing came up that one could conflict with."""
+        marks = [self.keys.key(one.key) for group in groups for one in group if one.key]
+        many = [calls.enqueue(group, batch=batch) for group in groups]
+        with _translated(), self.redis.pipeline(transaction=True) as pipeline:
+            while many:
+                pipeline.watch(self.keys.entries(batch), *marks)
+                for group in groups:
+                    self._refuse_conflicts(group, self.run(calls.enqueue(group, batch=batch, check=True)))
+                pipeline.multi()
+                for call in many:
+                    pipeline.eval(call.script.text, 1, self.keys.account, self.keys.base, *call.args)
+                with suppress(WatchError):
+                    return [call.parse(reply) for call, reply in zip(many, pipeline.execute(), strict=True)]
+        return []
 
     def _refuse_conflicts(self, group: Sequence[Submission], part: Enqueued) -> None:
         lines = []
@@ -209,6 +217,15 @@ class Ledger:
                     "dict[str, str]", self.redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
                 )
         return {**information, **configuration, "latency": latency}
+
+
+def _refuse_contradictions(submissions: Sequence[Submission]) -> None:
+    """One key or entry with two requests: the ledger would take the second for the first."""
+    bodies: dict[str, str] = {}
+    for one in submissions:
+        for what in (one.key and f"key {one.key!r}", one.entry and f"entry {one.entry!r}"):
+            if what and bodies.setdefault(what, one.body) != one.body:
+                raise RefusedError(f"{what} stands for two different requests; give each one of its own")
 
 
 class AsyncLedger:

@@ -62,6 +62,10 @@ class Keys:
         """hash: entry of a batch -> job id"""
         return self.base + NAMES["entries"] + batch_id
 
+    def key(self, idempotency_key: str) -> str:
+        """string: a producer's idempotency key -> job id"""
+        return self.base + NAMES["key"] + idempotency_key
+
     @property
     def events(self) -> str:
         """stream: every change of a job's state"""

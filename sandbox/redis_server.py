@@ -109,7 +109,7 @@ class RedisServer:
             if self._directory is None:
                 self._directory = self._given_directory or Path(tempfile.mkdtemp(prefix="launchq-redis-"))
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._child = subprocess.Popen(  # noqa: S603  # our own words only
+            self._child = subprocess.Popen(  # our own words only
                 [binary, *self._arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -183,7 +183,7 @@ class RedisServer:
 
     def _watch(self) -> None:
         ours = "" if self._given_directory is not None else str(self.directory)
-        self._watcher = subprocess.Popen(  # noqa: S603  # our own words only
+        self._watcher = subprocess.Popen(  # our own words only
             ["/bin/sh", "-c", _WATCHER, "sh", str(self.pid), ours],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

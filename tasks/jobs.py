@@ -44,7 +44,7 @@ class Submission:
     ) -> Submission:
         """A validated request on its way. InputError where the key or the number of attempts cannot be used."""
         problems = []
-        if len(key) > KEY_LENGTH or not key.isprintable():
+        if not isinstance(key, str) or len(key) > KEY_LENGTH or not key.isprintable():
             problems.append(
                 Problem("", "the key cannot be used", f"at most {KEY_LENGTH} printable characters", "key")
             )

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +25,9 @@ from tasks.states import State
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def wait_until(condition: Callable[[], Any], *, description: str, timeout: float = 30.0, interval: float = 0.02) -> Any:
+def wait_until(
+    condition: Callable[[], Any], *, description: str, timeout: float = 30.0, interval: float = 0.02
+) -> Any:
     """The first true value of `condition`; fails, saying what was waited for, when `timeout` seconds are over."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -54,7 +56,9 @@ def body(name: str = "example-instance", **changes: Any) -> dict[str, Any]:
 class World:
     """Redis, a cloud and workers that belong to one test. `settings` are `LAUNCHQ_*` names without the prefix."""
 
-    def __init__(self, redis: RedisServer | None = None, *, cloud: CloudOptions | None = None, **settings: object) -> None:
+    def __init__(
+        self, redis: RedisServer | None = None, *, cloud: CloudOptions | None = None, **settings: object
+    ) -> None:
         self._stack = ExitStack()
         self.redis = redis or self._stack.enter_context(RedisServer())
         self.redis_is_ours = redis is None
@@ -103,21 +107,30 @@ class World:
             self._launcher = Launcher(self.settings)
         return self._launcher
 
-    def worker(self, *, processes: int = 2, command: list[str] | None = None, ready: bool = True, **settings: object) -> Worker:
+    def worker(
+        self, *, processes: int = 2, command: list[str] | None = None, ready: bool = True, **settings: object
+    ) -> Worker:
         """Start one worker; `ready` waits until its pulse beats."""
         extra = {f"LAUNCHQ_{name.upper()}": str(value) for name, value in settings.items()}
         arguments = command or ["-m", "launchq", "worker", "--processes", str(processes)]
-        worker = Worker(arguments, {**self.environment, **extra}, self.folder / f"worker-{len(self.workers)}.log")
+        worker = Worker(
+            arguments, {**self.environment, **extra}, self.folder / f"worker-{len(self.workers)}.log"
+        )
         self.workers.append(worker)
         if ready:
             wait_until(
-                lambda: any(name.endswith(f":{worker.pid}") for name in self.launcher.account().workers) or worker.ended,
+                lambda: (
+                    any(name.endswith(f":{worker.pid}") for name in self.launcher.account().workers)
+                    or worker.ended
+                ),
                 description="the worker's pulse",
             )
             assert not worker.ended, worker.log()
         return worker
 
-    def run(self, *arguments: str, stdin: str | bytes = b"", timeout: float = 60.0, **settings: object) -> Ran:
+    def run(
+        self, *arguments: str, stdin: str | bytes = b"", timeout: float = 60.0, **settings: object
+    ) -> Ran:
         """Run one `launchq` command to its end."""
         extra = {f"LAUNCHQ_{name.upper()}": str(value) for name, value in settings.items()}
         done = subprocess.run(
@@ -137,7 +150,9 @@ class World:
     def wait_for(self, job_id: str, *states: State, timeout: float = 30.0) -> Job:
         """The job, once it is in one of these states."""
         wait_until(
-            lambda: self.job(job_id).state in states, description=f"{job_id} becomes {' or '.join(states)}", timeout=timeout
+            lambda: self.job(job_id).state in states,
+            description=f"{job_id} becomes {' or '.join(states)}",
+            timeout=timeout,
         )
         return self.job(job_id)
 
@@ -151,7 +166,9 @@ class World:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is not None:
             sys.stderr.write(self.logs())
         for worker in self.workers:
@@ -210,10 +227,8 @@ class Worker:
 
     def kill_all(self) -> None:
         """SIGKILL to the main process and all its children, as when a machine dies."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait(10)
 
     def log(self) -> str:

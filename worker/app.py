@@ -77,11 +77,12 @@ def shift() -> None:
 @app.task(name=SUBMIT_TASK, bind=True, acks_late=True, reject_on_worker_lost=True)
 def submit(
     self: Any,
-    body: Any,
-    *,
-    key: str = "",
-    maxAttempts: int | None = None,  # noqa: N803 (names on the wire are the API's camelCase)
-    allowUnknownFields: bool = False,  # noqa: N803
+    body: Any = None,
+    *surplus: Any,
+    key: Any = "",
+    maxAttempts: Any = None,  # noqa: N803 (names on the wire are the API's camelCase)
+    allowUnknownFields: Any = False,  # noqa: N803
+    **unknown: Any,
 ) -> None:
     """Enter one job; its id is this task's id. What cannot be launched becomes a job that failed, and says why."""
     from tasks.errors import LedgerError
@@ -94,7 +95,8 @@ def submit(
             body,
             key=key,
             max_attempts=maxAttempts,
-            allow_unknown=allowUnknownFields,
+            allow_unknown=allowUnknownFields is True,
+            strange=[*unknown, *(["a second argument"] if surplus else [])],
         )
     except LedgerError as error:
         logger.warning("job %s goes back to the broker: %s", self.request.id, error)

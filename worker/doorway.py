@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from ledger import Ledger, calls
-from tasks.errors import InputError, RefusedError
+from tasks.errors import InputError, Problem, RefusedError
 from tasks.jobs import Submission
 from tasks.request import parse_request
 
@@ -14,14 +15,32 @@ logger = logging.getLogger("launchq.worker")
 
 
 def enter(
-    ledger: Ledger, job_id: str, body: Any, *, key: str, max_attempts: int | None, allow_unknown: bool
+    ledger: Ledger,
+    job_id: str,
+    body: Any,
+    *,
+    key: Any,
+    max_attempts: Any,
+    allow_unknown: bool,
+    strange: Sequence[str],
 ) -> bool:
     """Enter one job and say whether a wake-up is wanted.
 
-    The producer has gone by now, so what cannot be launched is kept as a job that failed, for whoever reads it.
+    The producer has gone by now, so what cannot be launched (`strange`: or holds what nobody knows) is kept as a job
+    that failed, for whoever reads it.
     LedgerError where Redis is out of reach: then the message must stay.
     """
     try:
+        if strange:
+            raise InputError(
+                [
+                    Problem(
+                        "",
+                        f"not understood: {', '.join(strange)}",
+                        "one body, and key, maxAttempts or allowUnknownFields",
+                    )
+                ]
+            )
         request = parse_request(body, allow_unknown=allow_unknown)
         entered = ledger.enqueue([Submission.of(request, job_id, key=key, max_attempts=max_attempts)])
     except (InputError, RefusedError) as error:

@@ -59,12 +59,12 @@ local open, state, till, reason = account_state(now)
 if not open then
   return {state, '0', till ~= '' and whole(till - now) or '', token, {}}
 end
+local probing = state == 'blocked' and reason == 'balance'
 if state == 'paused' then
   open_account()
-elseif state == 'blocked' and reason == 'balance' then
+elseif probing then
   -- One job finds out whether the account can pay again; the others wait for what it brings back.
   limit = math.min(limit, 1)
-  redis.call('HSET', key('account'), 'until', whole(now + ARGV[8]))
 end
 
 local jobs = {}
@@ -84,6 +84,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT'
 end
 if #jobs > 0 then
   redis.call('PEXPIRE', key('claim', claim_id), lease)
+  if probing then
+    redis.call('HSET', key('account'), 'until', whole(now + ARGV[8]))
+  end
 end
 
 local wake, wait = 0, ''

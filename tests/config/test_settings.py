@@ -60,7 +60,9 @@ class TestDefaults:
         assert getattr(load({}), name) == value
 
     def test_none_is_forgotten_here(self) -> None:
-        tested = {mark.args[1][i][0] for mark in TestDefaults.test_each.pytestmark for i in range(len(mark.args[1]))}
+        tested = {
+            mark.args[1][i][0] for mark in TestDefaults.test_each.pytestmark for i in range(len(mark.args[1]))
+        }
         assert set(Settings.model_fields) == tested - {"broker"} | {"broker_url"}
 
 
@@ -285,7 +287,9 @@ class TestSecrets:
     def test_no_traceback_shows_one(self) -> None:
         """A chained exception would be printed with the error."""
         with pytest.raises(SettingsError) as caught:
-            load({"LAUNCHQ_PASSWORD": f"{SECRET}\n{SECRET}", "LAUNCHQ_REDIS_URL": f"redis://:[{SECRET}]@host"})
+            load(
+                {"LAUNCHQ_PASSWORD": f"{SECRET}\n{SECRET}", "LAUNCHQ_REDIS_URL": f"redis://:[{SECRET}]@host"}
+            )
         chain: BaseException | None = caught.value
         while chain is not None:
             assert SECRET not in str(chain)
@@ -314,7 +318,10 @@ class TestSecrets:
             (f"redis://user:{SECRET}@host/0", "redis://user:***@host/0"),
             (f"redis://user:a@{SECRET}@host/0", "redis://user:***@host/0"),
             (f"redis://host/0?password={SECRET}", "redis://host/0?password=***"),
-            (f"redis://host/0?db=1&password={SECRET}&username=u", "redis://host/0?db=1&password=***&username=u"),
+            (
+                f"redis://host/0?db=1&password={SECRET}&username=u",
+                "redis://host/0?db=1&password=***&username=u",
+            ),
             (f"unix://:{SECRET}@/run/redis.sock", "unix://:***@/run/redis.sock"),
         ],
     )
@@ -325,7 +332,16 @@ class TestSecrets:
 class TestValues:
     @pytest.mark.parametrize(
         ("text", "number"),
-        [("30", 30), ("30s", 30), ("500ms", 0.5), ("10m", 600), ("12h", 43200), ("7d", 604800), (" 1.5 h ", 5400), (2, 2.0)],
+        [
+            ("30", 30),
+            ("30s", 30),
+            ("500ms", 0.5),
+            ("10m", 600),
+            ("12h", 43200),
+            ("7d", 604800),
+            (" 1.5 h ", 5400),
+            (2, 2.0),
+        ],
     )
     def test_lengths_of_time(self, text: Any, number: float) -> None:
         assert seconds(text) == number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,12 +15,14 @@ from ledger.calls import AccountNews, Claim, Claimed, Done, Report
 from ledger.keys import NAMES
 from tasks.jobs import Job, Submission
 from tasks.retry import Outcome
-from tasks.states import ENDS, INITIAL, MOVES, Event, State
+from tasks.states import ENDS, MOVES, Event, State
 
 TINY = 0.001
 """Seconds of a lease that is meant to run out."""
 
-LASTING = {"account", "counts", "token", "workers", "events", "due", "ended"}
+API_KEY = "fingerprint-of-an-api-key"
+
+LASTING = {"account", "logins", "counts", "token", "workers", "events", "due", "ended"}
 """Single keys that stay: each is bounded by what it is about."""
 PASSING = {"claim", "wake", "watch", "login"}
 """Keys that must go by themselves."""
@@ -77,18 +78,18 @@ class Box:
         *,
         lease: float = 600,
         claim_id: str = "",
-        needs_token: bool = False,
+        api_key: str = API_KEY,
         first: bool = False,
         watching: bool = False,
     ) -> Claim:
-        """One claim, with an id of its own unless one is given."""
+        """One claim, with an id of its own unless one is given; with an API key, so that no token is needed."""
         return self.ledger.run(
             calls.claim(
                 claim_id or uuid.uuid4().hex,
                 limit=limit,
                 lease=lease,
                 worker="w1",
-                needs_token=needs_token,
+                api_key=api_key,
                 first=first,
                 watching=watching,
             )
@@ -152,7 +153,7 @@ class Box:
 
     def tick(self) -> tuple[bool, float | None]:
         """One beat of a pulse."""
-        return self.ledger.run(calls.tick("w1"))
+        return self.ledger.run(calls.tick("w1", credentials=API_KEY, has_api_key=True))
 
     def tidy(self, retention: float = 0, limit: int = 1000) -> int:
         """Forget what ended longer ago than this."""
@@ -185,9 +186,7 @@ class Box:
 
     def events(self, *job_ids: str) -> list[tuple[str, str]]:
         """(job id, state) of each event, of these jobs only if any are given."""
-        found = [
-            (fields["job"], fields["state"]) for _, fields in self.redis.xrange(self.keys.events)
-        ]
+        found = [(fields["job"], fields["state"]) for _, fields in self.redis.xrange(self.keys.events)]
         return [event for event in found if not job_ids or event[0] in job_ids]
 
     def names(self) -> list[str]:
@@ -215,7 +214,11 @@ class Box:
     def audit(self) -> None:
         """Everything in Redis adds up, and nothing is there that has no documented lifetime."""
         names = self.names()
-        jobs = {name.removeprefix("job:"): self.fields(name.removeprefix("job:")) for name in names if kind_of(name) == "job"}
+        jobs = {
+            name.removeprefix("job:"): self.fields(name.removeprefix("job:"))
+            for name in names
+            if kind_of(name) == "job"
+        }
         due = dict(self.redis.zrange(self.keys.base + "due", 0, -1, withscores=True))
         ended = dict(self.redis.zrange(self.keys.base + "ended", 0, -1, withscores=True))
         audit_sets(jobs, due, ended)
@@ -225,7 +228,11 @@ class Box:
         assert {name.removeprefix("entries:") for name in names if kind_of(name) == "entries"} <= batches
         for batch in batches:
             members = {job_id: fields for job_id, fields in jobs.items() if fields.get("batchId") == batch}
-            audit_batch(members, self.redis.hgetall(self.keys.batch(batch)), self.redis.hgetall(self.keys.entries(batch)))
+            audit_batch(
+                members,
+                self.redis.hgetall(self.keys.batch(batch)),
+                self.redis.hgetall(self.keys.entries(batch)),
+            )
         for name in names:
             kind = kind_of(name)
             if kind == "key":
@@ -237,7 +244,9 @@ class Box:
             else:
                 assert kind in LASTING | {"job", "batch", "entries", "key"}, f"{name} is not documented"
                 assert lifetime in {-1, -2}
-        audit_events(self.redis.xrange(self.keys.events), {}, {job_id: job["state"] for job_id, job in jobs.items()})
+        audit_events(
+            self.redis.xrange(self.keys.events), {}, {job_id: job["state"] for job_id, job in jobs.items()}
+        )
 
 
 def kind_of(name: str) -> str:
@@ -252,7 +261,9 @@ def audit_sets(jobs: dict[str, dict[str, str]], due: dict[str, float], ended: di
     """Every job is in exactly the one sorted set that its state says."""
     assert set(ended) == {job_id for job_id, job in jobs.items() if State(job["state"]) in ENDS}
     assert set(due) == {job_id for job_id, job in jobs.items() if State(job["state"]) not in ENDS}
-    assert {job_id: int(score) for job_id, score in due.items()} == {job_id: int(jobs[job_id]["dueAt"]) for job_id in due}
+    assert {job_id: int(score) for job_id, score in due.items()} == {
+        job_id: int(jobs[job_id]["dueAt"]) for job_id in due
+    }
 
 
 def audit_counts(jobs: dict[str, dict[str, str]], counts: dict[str, str]) -> None:
@@ -275,14 +286,9 @@ def audit_events(
     last = dict(before)
     for _, fields in events:
         job_id, state = fields["job"], State(fields["state"])
-        if job_id in last and not (state is INITIAL and job_id not in states):
+        if job_id in last:
             steps = MOVES[State(last[job_id])].values()
             assert state in steps, f"{job_id} went from {last[job_id]} to {state}"
         last[job_id] = state
     assert {job_id: last.get(job_id) for job_id in states} == states
     return last
-
-
-def monotonic_ms() -> float:
-    """For measuring how long something took."""
-    return time.monotonic() * 1000

@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
-from sandbox_world import Client
 
 from sandbox import CloudOptions, run_cloud
+from sandbox_world import Client
 
 StartCloud = Callable[..., Awaitable[Client]]
 

@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 import pytest
-from sandbox_world import BODY_EXAMPLE, CURL_EXAMPLE, Client, body, wait_until
 
 from sandbox.catalogue import REGION_ID
 from sandbox.instances import BAD_IMAGE_ID, Lane
+from sandbox_world import BODY_EXAMPLE, CURL_EXAMPLE, Client, body, wait_until
 
 LANE = Lane(BODY_EXAMPLE["region"], BODY_EXAMPLE["instanceTypeId"])
 NOT_LOGGED_IN = {"code": -1, "message": "未登录或登录已过期,请重新登录"}

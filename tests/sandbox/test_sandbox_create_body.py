@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 import pytest
-from sandbox_world import BODY_EXAMPLE, CURL_EXAMPLE
 
 from sandbox.create_body import create_body_error
+from sandbox_world import BODY_EXAMPLE, CURL_EXAMPLE
 
 REQUIRED = [
     "name",

@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from sandbox_world import Client, wait_until
 
 from sandbox.faults import Fault, FaultPlan, parse_option
+from sandbox_world import Client, wait_until
 
 
 def made(client: Client) -> int:

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from sandbox_world import BODY_EXAMPLE, body, is_alive, wait_until_blocking
 
 from sandbox import CloudOptions, SandboxProcess
+from sandbox_world import BODY_EXAMPLE, body, is_alive, wait_until_blocking
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from sandbox_world import is_alive, wait_until_blocking
 
 from sandbox import RedisServer
 from sandbox.redis_server import RedisNotFoundError, find_redis_binary
+from sandbox_world import is_alive, wait_until_blocking
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sandbox_world import Client, body, wait_until
 
 from sandbox import CloudOptions, SandboxProcess
+from sandbox_world import Client, body, wait_until
 
 
 def connect_error(port: int) -> int:

@@ -109,7 +109,8 @@ def test_the_ceiling_grows_up_to_the_cap_and_never_beyond(policy: RetryPolicy, t
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "pause"), [(None, 4.0), (0.0, 0.0), (7.0, 7.0), (3601.0, RETRY_AFTER_CAP), (1e9, RETRY_AFTER_CAP)]
+    ("retry_after", "pause"),
+    [(None, 4.0), (0.0, 0.0), (7.0, 7.0), (3601.0, RETRY_AFTER_CAP), (1e9, RETRY_AFTER_CAP)],
 )
 def test_a_throttle_pauses_the_account_for_as_long_as_asked(retry_after: float | None, pause: float) -> None:
     outcome = decided(Verdict.THROTTLED, tries=2, retry_after=retry_after, dice=0.25)
@@ -132,7 +133,14 @@ def test_the_budget_ends_with_its_last_try(verdict: Verdict, max_attempts: int) 
         assert event is (Event.FAIL if tries >= max_attempts - 1 else Event.DEFER)
 
 
-@given(judgement=JUDGEMENTS, tries=st.integers(0, 20), max_attempts=st.integers(1, 10), waits=st.booleans(), policy=POLICIES, dice=DICE)
+@given(
+    judgement=JUDGEMENTS,
+    tries=st.integers(0, 20),
+    max_attempts=st.integers(1, 10),
+    waits=st.booleans(),
+    policy=POLICIES,
+    dice=DICE,
+)
 def test_every_decision_is_one_that_the_ledger_can_write_down(
     judgement: Judgement, tries: int, max_attempts: int, waits: bool, policy: RetryPolicy, dice: float
 ) -> None:
@@ -149,14 +157,24 @@ def test_every_decision_is_one_that_the_ledger_can_write_down(
     assert (outcome.event is Event.CREATE) == (judgement.verdict is Verdict.CREATED)
 
 
-@given(judgements=st.lists(JUDGEMENTS, min_size=1, max_size=60), max_attempts=st.integers(1, 6), waits=st.booleans(), dice=DICE)
+@given(
+    judgements=st.lists(JUDGEMENTS, min_size=1, max_size=60),
+    max_attempts=st.integers(1, 6),
+    waits=st.booleans(),
+    dice=DICE,
+)
 def test_no_run_of_answers_spends_more_tries_than_the_budget_has(
     judgements: list[Judgement], max_attempts: int, waits: bool, dice: float
 ) -> None:
     tries = passing = 0
     for judgement in judgements:
         outcome = decide(
-            judgement, tries=tries, max_attempts=max_attempts, waits_for_capacity=waits, policy=POLICY, dice=dice
+            judgement,
+            tries=tries,
+            max_attempts=max_attempts,
+            waits_for_capacity=waits,
+            policy=POLICY,
+            dice=dice,
         )
         passing += judgement.verdict in {Verdict.NOT_SENT, Verdict.THROTTLED}
         tries += outcome.spends
@@ -167,4 +185,9 @@ def test_no_run_of_answers_spends_more_tries_than_the_budget_has(
 
 
 def test_an_attempt_that_was_not_made_costs_nothing() -> None:
-    assert (UNSENT.event, UNSENT.reason, UNSENT.counts, UNSENT.spends) == (Event.DEFER, "transient", False, False)
+    assert (UNSENT.event, UNSENT.reason, UNSENT.counts, UNSENT.spends) == (
+        Event.DEFER,
+        "transient",
+        False,
+        False,
+    )

@@ -120,9 +120,7 @@ def test_the_documents_table_says_what_the_table_says() -> None:
     assert set("".join(rule)) <= set("- ")
     assert head[0] == "state"
     shown = {
-        State(state): {
-            Event(event): State(new) for event, new in zip(head[1:], cells, strict=True) if new
-        }
+        State(state): {Event(event): State(new) for event, new in zip(head[1:], cells, strict=True) if new}
         for state, *cells in body
     }
     assert shown == MOVES

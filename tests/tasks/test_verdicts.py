@@ -58,7 +58,9 @@ def test_code_minus_one_is_an_expired_login_whatever_the_status(status: int) -> 
     assert (judgement.verdict, judgement.message) == (Verdict.AUTH_EXPIRED, EXPIRED)
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>401</html>", b'{"message": "sold out"}', b'{"code": 0}', b"[]"])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>401</html>", b'{"message": "sold out"}', b'{"code": 0}', b"[]"]
+)
 def test_401_is_an_expired_login_whatever_the_body(body: bytes) -> None:
     assert judge(Answer(401, body)).verdict is Verdict.AUTH_EXPIRED
 
@@ -102,7 +104,9 @@ def test_balance_messages_count_at_any_status(status: int, message: str) -> None
     assert (judgement.verdict, judgement.message) == (Verdict.BLOCKED, message)
 
 
-@pytest.mark.parametrize("message", ["stock photo", "the region is out", "insufficient permissions", "balanced"])
+@pytest.mark.parametrize(
+    "message", ["stock photo", "the region is out", "insufficient permissions", "balanced"]
+)
 def test_a_message_that_only_resembles_them_is_a_rejection(message: str) -> None:
     assert judge(answer(200, {"message": message})).verdict is Verdict.REJECTED
 
@@ -199,7 +203,9 @@ def test_the_apis_own_text_is_never_changed(message: str, status: int) -> None:
     assert message_of(answer(status, {"message": message})) == message
 
 
-@pytest.mark.parametrize("body", [b'{"message": "half \\ud83d emoji"}', b'{"instanceId": "notebook-\\ud83d"}'])
+@pytest.mark.parametrize(
+    "body", [b'{"message": "half \\ud83d emoji"}', b'{"instanceId": "notebook-\\ud83d"}']
+)
 def test_text_that_no_encoding_can_hold_is_spelled_as_on_the_wire(body: bytes) -> None:
     """JSON may escape half a character; Redis, a terminal and a log could not write it down."""
     judgement = judge(Answer(400, body))
@@ -217,7 +223,13 @@ class TestUsersRules:
             "余额不足": Verdict.BLOCKED,
             NO_FIELD: Verdict.REJECTED,
         }.items():
-            assert judge(answer(500 if verdict in HARMLESS - {Verdict.REJECTED} else 200, {"message": message}), rules).verdict is verdict
+            assert (
+                judge(
+                    answer(500 if verdict in HARMLESS - {Verdict.REJECTED} else 200, {"message": message}),
+                    rules,
+                ).verdict
+                is verdict
+            )
         assert judge(answer(200, {"message": "GPU pool busy"})).verdict is Verdict.REJECTED
 
     def test_each_is_a_regular_expression_of_its_own(self) -> None:

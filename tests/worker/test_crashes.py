@@ -13,9 +13,9 @@ from collections.abc import Callable
 import psutil
 import pytest
 from celery import Celery
-from harness import World, body, wait_until
 from kombu.exceptions import OperationalError
 
+from harness import World, body, wait_until
 from sandbox import CloudOptions
 from sandbox.redis_server import RedisServer
 from tasks.states import State
@@ -35,7 +35,9 @@ UNKNOWN_ENDS = [
 ]
 
 
-def test_an_attempt_whose_end_is_unknown_is_parked_and_never_sent_again(make_world: Callable[..., World]) -> None:
+def test_an_attempt_whose_end_is_unknown_is_parked_and_never_sent_again(
+    make_world: Callable[..., World],
+) -> None:
     world = make_world(request_timeout="1")
     world.worker(processes=1)
     for fault in UNKNOWN_ENDS:
@@ -59,7 +61,9 @@ def test_an_attempt_whose_end_is_unknown_is_parked_and_never_sent_again(make_wor
 
 
 @pytest.mark.parametrize("survivor", [True, False], ids=["another worker lives", "no worker lives"])
-def test_a_job_whose_worker_is_killed_becomes_uncertain(make_world: Callable[..., World], survivor: bool) -> None:
+def test_a_job_whose_worker_is_killed_becomes_uncertain(
+    make_world: Callable[..., World], survivor: bool
+) -> None:
     world = make_world(request_timeout="1")
     world.cloud.script_faults("hang-after:60", name="victim")
     victim = world.worker(processes=1)
@@ -88,15 +92,20 @@ def test_a_killed_child_is_replaced_and_its_jobs_are_not_sent_again(make_world: 
     assert len(world.cloud.requests("victim")) == 1
 
 
-def test_workers_killed_at_random_moments_create_nothing_twice_and_lose_nothing(make_world: Callable[..., World]) -> None:
+def test_workers_killed_at_random_moments_create_nothing_twice_and_lose_nothing(
+    make_world: Callable[..., World],
+) -> None:
     world = make_world(cloud=CloudOptions(latency=0.1), request_timeout="1", concurrency=5)
     dice = random.Random(7)
     batch = world.launcher.submit_many([body(f"job-{number:03}") for number in range(150)])
     for _ in range(6):
         worker = world.worker(processes=2, ready=False)
-        wait_until(lambda n=len(world.cloud.requests()): len(world.cloud.requests()) > n + 3, description="some calls")
+        enough = len(world.cloud.requests()) + 4
+        wait_until(partial(arrived, world, enough), description="some calls")
         moment = time.monotonic() + dice.uniform(0, 0.15)
-        wait_until(lambda until=moment: time.monotonic() > until, description="a random moment", interval=0.001)
+        wait_until(
+            lambda until=moment: time.monotonic() > until, description="a random moment", interval=0.001
+        )
         worker.kill_all()
     world.worker(processes=2)
     jobs = world.launcher.wait([batch.id], timeout=60)
@@ -123,7 +132,7 @@ def test_sigterm_claims_no_more_finishes_what_is_in_flight_and_exits_in_time(
     celery = ["-m", "celery", "-A", "worker", "worker", "-c", "2", "--loglevel", "info"]
     worker = world.worker(processes=2, command=celery if command == "celery" else None)
     batch = world.launcher.submit_many([body(f"job-{number:02}") for number in range(40)])
-    wait_until(lambda: world.cloud.requests(), description="the first calls arrive")
+    wait_until(world.cloud.requests, description="the first calls arrive")
     if to_group:
         os.killpg(worker.pid, signal.SIGTERM)
     else:
@@ -138,7 +147,10 @@ def test_sigterm_claims_no_more_finishes_what_is_in_flight_and_exits_in_time(
 
 @pytest.mark.parametrize("outage", ["restart", "kill", "freeze"])
 def test_redis_goes_away_and_comes_back_and_the_worker_goes_on(outage: str) -> None:
-    with RedisServer(append_only=True, append_fsync="always") as redis, World(redis, request_timeout="5") as world:
+    with (
+        RedisServer(append_only=True, append_fsync="always") as redis,
+        World(redis, request_timeout="5") as world,
+    ):
         worker = world.worker(processes=2)
         first = world.launcher.submit(body("before"))
         world.wait_for(first.id, State.SUCCEEDED)
@@ -186,7 +198,10 @@ def test_a_slow_call_holds_up_nobody(make_world: Callable[..., World]) -> None:
 
 def test_a_broker_that_dies_under_messages_of_the_celery_door_ends_no_worker() -> None:
     """kombu trips over its own closed connection when a message is unacknowledged at that moment."""
-    with RedisServer(append_only=True, append_fsync="always") as redis, World(redis, request_timeout="5") as world:
+    with (
+        RedisServer(append_only=True, append_fsync="always") as redis,
+        World(redis, request_timeout="5") as world,
+    ):
         workers = [world.worker(processes=2) for _ in range(2)]
         producer = Celery("producer", broker=redis.url)
         for _ in range(3):
@@ -197,9 +212,15 @@ def test_a_broker_that_dies_under_messages_of_the_celery_door_ends_no_worker() -
             wait_until(lambda: redis_is_back(producer, world), description="a message can be sent again")
         sent = producer.send_task("launchq.submit", [body("last")], queue=world.prefix)
         producer.close()
-        wait_until(lambda: world.launcher.ledger.jobs([sent.id])[0], description="the job of the last message")
+        wait_until(
+            lambda: world.launcher.ledger.jobs([sent.id])[0], description="the job of the last message"
+        )
         world.wait_for(sent.id, State.SUCCEEDED)
         assert not any(worker.ended for worker in workers), world.logs()
+
+
+def arrived(world: World, calls: int) -> bool:
+    return len(world.cloud.requests()) >= calls
 
 
 def redis_is_back(producer: Celery, world: World) -> bool:

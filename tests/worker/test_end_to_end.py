@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import redis as redis_client
 from celery import Celery
-from harness import ROOT, World, body, wait_until
 
+from harness import ROOT, World, body, wait_until
 from launchq import Launcher, LaunchRequest, RefusedError
 from sandbox import CloudOptions
 from tasks.states import State
@@ -18,7 +19,9 @@ INPUTS = ROOT / "tests/tasks/inputs"
 
 
 @pytest.mark.parametrize("example", ["document_body.json", "document_curl.sh"])
-def test_an_example_of_the_document_is_launched_and_its_body_arrives_as_given(world: World, example: str) -> None:
+def test_an_example_of_the_document_is_launched_and_its_body_arrives_as_given(
+    world: World, example: str
+) -> None:
     world.worker()
     ran = world.run("submit", str(INPUTS / example), "--wait", "--json")
     assert ran.code == 0, ran
@@ -27,7 +30,9 @@ def test_an_example_of_the_document_is_launched_and_its_body_arrives_as_given(wo
     [request] = world.cloud.requests()
     assert job["state"] == "succeeded"
     assert job["instanceId"] == instance["instanceId"]
-    planned = world.run("plan", str(INPUTS / example), "--json", "--show-script").document["jobs"][0]["request"]
+    planned = world.run("plan", str(INPUTS / example), "--json", "--show-script").document["jobs"][0][
+        "request"
+    ]
     assert request["body"] == planned
     text = (INPUTS / example).read_text(encoding="utf-8")
     given = json.loads(text[text.index("{") : text.rindex("}") + 1])
@@ -46,7 +51,11 @@ def test_a_message_of_the_api_comes_back_letter_for_letter(world: World) -> None
     [job] = ran.document["jobs"]
     assert (job["state"], job["error"]) == ("failed", {"category": "rejected", "message": message})
     raw = redis_client.Redis.from_url(world.redis.url, decode_responses=True)
-    assert raw.hmget(f"{{{world.prefix}}}:job:{job['id']}", "state", "instanceId", "message") == ["failed", None, message]
+    assert raw.hmget(f"{{{world.prefix}}}:job:{job['id']}", "state", "instanceId", "message") == [
+        "failed",
+        None,
+        message,
+    ]
     raw.close()
 
 
@@ -119,11 +128,22 @@ def test_the_celery_door_enters_one_job_under_the_task_id(make_world: Callable[.
     job = wait_until(lambda: _job_or_none(world.launcher, sent.id), description="the job of the message")
     assert world.wait_for(job.id, State.SUCCEEDED).name == "by-celery"
     bad = producer.send_task("launchq.submit", [body("bad", nodePorts=[0])], queue=world.prefix)
-    failed = wait_until(lambda: _job_or_none(world.launcher, bad.id), description="the job of the bad message")
+    failed = wait_until(
+        lambda: _job_or_none(world.launcher, bad.id), description="the job of the bad message"
+    )
     assert failed.state is State.FAILED
     assert failed.error is not None
     assert failed.error.category == "invalid"
     assert "nodePorts[0]" in failed.error.message
+    for number, strange in enumerate(
+        [([], {}), ([body()], {"kye": "k"}), ([body(), 2], {}), ([body()], {"key": 7}), (["text"], {})]
+    ):
+        sent = producer.send_task("launchq.submit", *strange, queue=world.prefix)
+        refused = wait_until(
+            lambda one=sent: _job_or_none(world.launcher, one.id),
+            description=f"the job of strange message {number}",
+        )
+        assert refused.error.category == "invalid"
     producer.close()
     assert world.names_created() == ["by-celery"]
 
@@ -145,9 +165,13 @@ def test_celery_starts_the_worker_too(world: World) -> None:
     assert {job.state for job in done} == {State.SUCCEEDED}
 
 
-def test_refused_connections_are_tried_again_and_short_lived_tokens_renewed(make_world: Callable[..., World]) -> None:
+def test_refused_connections_are_tried_again_and_short_lived_tokens_renewed(
+    make_world: Callable[..., World],
+) -> None:
     """500 jobs, 3 worker processes, 10% refused connections, tokens that live 3 s."""
-    world = make_world(cloud=CloudOptions(latency=0.05, token_life=3.0, refuse=0.1, seed=3), concurrency=20, backoff_base=0.2)
+    world = make_world(
+        cloud=CloudOptions(latency=0.05, token_life=3.0, refuse=0.1, seed=3), concurrency=20, backoff_base=0.2
+    )
     for _ in range(3):
         world.worker(processes=1)
     batch = world.launcher.submit_many([body(f"job-{number:03}") for number in range(500)], batch="many")
@@ -156,14 +180,21 @@ def test_refused_connections_are_tried_again_and_short_lived_tokens_renewed(make
     assert sorted(world.names_created()) == sorted(job.name for job in jobs)
     assert len(jobs) == 500
     state = world.cloud.state()
-    began, ended = (min(r["at"] for r in world.cloud.requests()), max(r["at"] for r in world.cloud.requests()))
+    began, ended = (
+        min(r["at"] for r in world.cloud.requests()),
+        max(r["at"] for r in world.cloud.requests()),
+    )
     lifetimes = (ended - began) / 3.0 + 1
     assert state["logins"]["ok"] <= 2 * lifetimes, state
 
 
-def test_transient_ends_use_up_the_budget_and_then_fail_with_the_last_error(make_world: Callable[..., World]) -> None:
+def test_transient_ends_use_up_the_budget_and_then_fail_with_the_last_error(
+    make_world: Callable[..., World],
+) -> None:
     world = make_world()
-    world.set(api_url="http://127.0.0.1:9/api", username=None, password=None, access_token=world.cloud.mint_token())
+    world.set(
+        api_url="http://127.0.0.1:9/api", username=None, password=None, access_token=world.cloud.mint_token()
+    )
     world.worker(processes=1)
     job = world.launcher.submit(body(), max_attempts=3)
     ended = world.wait_for(job.id, State.FAILED)
@@ -183,7 +214,7 @@ def test_a_throttled_call_waits_for_retry_after(world: World) -> None:
     ended = world.wait_for(job.id, State.SUCCEEDED)
     assert ended.attempts == 3
     times = [request["at"] for request in world.cloud.requests()]
-    assert all(later - earlier >= 1.0 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 1.0 for earlier, later in pairwise(times))
 
 
 def test_a_spot_job_waits_for_capacity_and_others_fail_with_it(make_world: Callable[..., World]) -> None:
@@ -205,7 +236,8 @@ def test_an_empty_balance_blocks_the_account_and_fails_nobody(world: World) -> N
     world.worker(processes=1)
     jobs = [world.launcher.submit(body(f"n{number}")) for number in range(3)]
     account = wait_until(
-        lambda: (found := world.launcher.account()).state == "blocked" and found, description="the account is blocked"
+        lambda: (found := world.launcher.account()).state == "blocked" and found,
+        description="the account is blocked",
     )
     assert account.reason == "balance"
     assert "余额不足" in account.message

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from harness import World, body, wait_until
-
 from sandbox import CloudOptions
 from tasks.states import State
 
@@ -48,7 +47,8 @@ def test_refused_credentials_fail_no_job_back_off_and_go_on_when_put_right(world
     began = time.monotonic()
     jobs = [world.launcher.submit(body(f"job-{number}")) for number in range(5)]
     account = wait_until(
-        lambda: (found := world.launcher.account()).state == "blocked" and found, description="the account is blocked"
+        lambda: (found := world.launcher.account()).state == "blocked" and found,
+        description="the account is blocked",
     )
     assert account.reason == "credentials"
     refusal = account.message.partition(": ")[2]
@@ -74,7 +74,8 @@ def test_without_credentials_claiming_stops_until_a_token_is_set(world: World) -
     world.worker(processes=1)
     job = world.launcher.submit(body())
     account = wait_until(
-        lambda: (found := world.launcher.account()).state == "blocked" and found, description="the account is blocked"
+        lambda: (found := world.launcher.account()).state == "blocked" and found,
+        description="the account is blocked",
     )
     assert "auth set-token" in account.message
     token = world.cloud.mint_token()
@@ -85,7 +86,9 @@ def test_without_credentials_claiming_stops_until_a_token_is_set(world: World) -
     # And again, when that token is refused later.
     world.cloud.revoke_tokens()
     second = world.launcher.submit(body("second"))
-    wait_until(lambda: world.launcher.account().state == "blocked", description="the account is blocked again")
+    wait_until(
+        lambda: world.launcher.account().state == "blocked", description="the account is blocked again"
+    )
     assert world.job(second.id).state in (State.RETRYING, State.QUEUED)
     world.run("auth", "set-token", stdin="AccessToken=" + world.cloud.mint_token())
     assert world.wait_for(second.id, State.SUCCEEDED, timeout=5).attempts == 1
@@ -123,7 +126,15 @@ def test_use_token_takes_the_token_of_a_curl_command_and_otherwise_it_is_dropped
     assert token not in dropped.err + dropped.out
     [job] = dropped.document["jobs"]
     wait_until(lambda: world.launcher.account().state == "blocked", description="the account is blocked")
-    used = world.run("submit", "-", "--use-token", "--key", "second", "--json", stdin=curl.replace("example-instance", "second"))
+    used = world.run(
+        "submit",
+        "-",
+        "--use-token",
+        "--key",
+        "second",
+        "--json",
+        stdin=curl.replace("example-instance", "second"),
+    )
     assert used.code == 0, used
     assert "--use-token" not in used.err
     for job_id in (job["id"], used.document["jobs"][0]["id"]):
@@ -132,12 +143,24 @@ def test_use_token_takes_the_token_of_a_curl_command_and_otherwise_it_is_dropped
         assert token not in str(fields)
 
 
-def test_an_api_key_goes_in_its_own_header_and_its_refusal_blocks_the_account(make_world: Callable[..., World]) -> None:
-    world = make_world(cloud=CloudOptions(latency=0.02, api_keys=("key-123",)), username=None, password=None, api_key="key-123")
+def test_an_api_key_goes_in_its_own_header_and_its_refusal_blocks_the_account(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(
+        cloud=CloudOptions(latency=0.02, api_keys=("key-123",)),
+        username=None,
+        password=None,
+        api_key="key-123",
+    )
     world.worker(processes=1)
     world.wait_for(world.launcher.submit(body("keyed")).id, State.SUCCEEDED)
     assert logins(world) == {"ok": 0, "refused": 0}
-    other = make_world(cloud=CloudOptions(latency=0.02, api_keys=("another",)), username=None, password=None, api_key="key-123")
+    other = make_world(
+        cloud=CloudOptions(latency=0.02, api_keys=("another",)),
+        username=None,
+        password=None,
+        api_key="key-123",
+    )
     other.worker(processes=1)
     job = other.launcher.submit(body("refused"))
     wait_until(lambda: other.launcher.account().state == "blocked", description="the account is blocked")

@@ -1,0 +1,175 @@
+"""One shift in this process: what lost answers of Redis, late claims and full rooms do to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from config import Settings
+from harness import World, body
+from ledger import AsyncLedger
+from ledger.calls import Call
+from sandbox import CloudOptions
+from tasks.errors import LedgerError
+from tasks.states import State
+from worker import shift as shift_module
+from worker.cloud import Cloud
+from worker.shift import Shift
+
+
+class LossyLedger(AsyncLedger):
+    """Carries every call out, and loses the answers that `loses` picks: by script name and how many were asked."""
+
+    def __init__(self, settings: Settings, loses: Callable[[str, int], bool]) -> None:
+        super().__init__(settings.redis_url, settings.prefix)
+        self._loses = loses
+        self.asked: Counter[str] = Counter()
+
+    async def run(self, call: Call[Any]) -> Any:
+        reply = await super().run(call)
+        self.asked[call.script.name] += 1
+        if self._loses(call.script.name, self.asked[call.script.name]):
+            raise LedgerError("the answer was lost")
+        return reply
+
+
+async def run_one_shift(
+    world: World,
+    *,
+    loses: Callable[[str, int], bool] = lambda *_: False,
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[LossyLedger, list[str]]:
+    settings = world.settings
+    ledger = LossyLedger(settings, loses)
+    woken: list[str] = []
+    try:
+        async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
+            await Shift(settings, ledger, cloud, wake_up=lambda: woken.append("up"), stopping=stopping).run()
+    finally:
+        await ledger.close()
+    return ledger, woken
+
+
+def all_states(world: World) -> Counter[State]:
+    return Counter(job.state for job in world.launcher.list_jobs(limit=0))
+
+
+@pytest.mark.parametrize("script", ["claim", "settle", "login", "token"])
+async def test_an_answer_of_redis_that_is_lost_loses_and_doubles_nothing(world: World, script: str) -> None:
+    world.launcher.ledger.enqueue(_submissions(world, 12))
+    ledger, _ = await run_one_shift(world, loses=lambda name, number: name == script and number <= 2)
+    while all_states(world) != {State.SUCCEEDED: 12}:  # a login whose answer was lost waits for its next turn
+        await run_one_shift(world)
+        await asyncio.sleep(0.1)
+    assert ledger.asked[script] >= 1
+    assert Counter(world.names_created()) == {f"job-{number:02}": 1 for number in range(12)}
+    assert {job.attempts for job in world.launcher.list_jobs(limit=0)} == {1}
+
+
+async def test_a_claim_whose_answer_comes_too_late_is_not_sent_and_goes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shift_module, "LEASE_MARGIN", 0.4)
+    world.launcher.ledger.enqueue(_submissions(world, 3))
+
+    class SlowOnce(LossyLedger):
+        async def run(self, call: Call[Any]) -> Any:
+            reply = await super().run(call)
+            if call.script.name == "claim" and reply.jobs and self.asked["slow"] == 0:
+                self.asked["slow"] += 1
+                await asyncio.sleep(0.3)  # this is the delay under test: longer than half the margin
+                assert world.names_created() == []
+            return reply
+
+    settings = world.settings
+    ledger = SlowOnce(settings, lambda *_: False)
+    async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
+        await Shift(settings, ledger, cloud, wake_up=lambda: None, stopping=lambda: False).run()
+    await ledger.close()
+    jobs = world.launcher.list_jobs(limit=0)
+    assert {job.state for job in jobs} == {State.SUCCEEDED}
+    assert {job.attempts for job in jobs} == {1}
+    fences = {
+        world.launcher.ledger.redis.hget(world.launcher.ledger.keys.job(job.id), "attempt") for job in jobs
+    }
+    assert fences == {"2"}
+    assert len(world.names_created()) == 3
+
+
+async def test_no_more_calls_are_in_flight_than_there_is_room_for_and_others_are_called_to_help(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(cloud=CloudOptions(latency=0.1), concurrency=7)
+    world.launcher.ledger.enqueue(_submissions(world, 40))
+    world.launcher.ledger.redis.delete(world.launcher.ledger.keys.base + "wake")
+    _, woken = await run_one_shift(world)
+    assert all_states(world) == {State.SUCCEEDED: 40}
+    assert world.cloud.state()["peakCreatesInFlight"] == 7
+    assert woken
+
+
+async def test_a_shift_that_is_to_stop_claims_nothing(world: World) -> None:
+    world.launcher.ledger.enqueue(_submissions(world, 3))
+    ledger, _ = await run_one_shift(world, stopping=lambda: True)
+    assert ledger.asked["claim"] == 0
+    assert all_states(world) == {State.QUEUED: 3}
+
+
+async def test_settled_results_are_kept_until_redis_takes_them(world: World) -> None:
+    world.launcher.ledger.enqueue(_submissions(world, 5))
+    settings = world.settings
+
+    class Deaf(AsyncLedger):
+        refusals = 0
+
+        async def run(self, call: Call[Any]) -> Any:
+            if call.script.name == "settle" and self.refusals < 5:
+                self.refusals += 1
+                raise LedgerError("Redis is away")
+            return await super().run(call)
+
+    ledger = Deaf(settings.redis_url, settings.prefix)
+    async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
+        await Shift(settings, ledger, cloud, wake_up=lambda: None, stopping=lambda: False).run()
+    await ledger.close()
+    assert ledger.refusals == 5
+    jobs = world.launcher.list_jobs(limit=0)
+    assert {job.instance_id for job in jobs} == {
+        instance["instanceId"] for instance in world.cloud.instances()
+    }
+
+
+async def test_what_was_bought_is_in_the_log_when_the_worker_stops_and_redis_is_away(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(request_timeout="1")
+    world.launcher.ledger.enqueue(_submissions(world, 1))
+    settings = world.settings
+    stopping = False
+
+    class Away(AsyncLedger):
+        async def run(self, call: Call[Any]) -> Any:
+            nonlocal stopping
+            if call.script.name == "settle":
+                stopping = True
+                raise LedgerError("Redis is away")
+            return await super().run(call)
+
+    ledger = Away(settings.redis_url, settings.prefix)
+    async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
+        await Shift(settings, ledger, cloud, wake_up=lambda: None, stopping=lambda: stopping).run()
+    await ledger.close()
+    [instance] = world.cloud.instances()
+    assert instance["instanceId"] in caplog.text
+
+
+def _submissions(world: World, count: int) -> list[Any]:
+    from launchq.launcher import new_id
+    from tasks.jobs import Submission
+    from tasks.request import parse_request
+
+    return [Submission.of(parse_request(body(f"job-{number:02}")), new_id()) for number in range(count)]
