@@ -103,7 +103,7 @@ class Ledger:
         """Enter groups in one transaction, which holds only while nothing came up that one could conflict with."""
         marks = [self.keys.key(one.key) for group in groups for one in group if one.key]
         many = [calls.enqueue(group, batch=batch) for group in groups]
-        with _translated(), self.redis.pipeline(transaction=True) as pipeline:
+        with _translated(), cast("Any", self.redis).pipeline(transaction=True) as pipeline:
             while many:
                 pipeline.watch(self.keys.entries(batch), *marks)
                 for group in groups:
@@ -203,7 +203,7 @@ class Ledger:
             self.redis.zrem(self.keys.workers, worker)
 
     def server(self) -> dict[str, Any]:
-        """What Redis says of itself, with its `maxmemory-policy`, `appendonly` and `appendfsync`."""
+        """What Redis says of itself, with `appendonly` and `appendfsync` where it lets them be read."""
         with _translated():
             began = time.monotonic()
             self.redis.ping()
@@ -213,9 +213,9 @@ class Ledger:
             with suppress(
                 RedisError
             ):  # hosted servers often refuse CONFIG; the caller says that it does not know
-                configuration = cast(
-                    "dict[str, str]", self.redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
-                )
+                # One at a time: Redis before 7 takes no more.
+                for name in ("appendonly", "appendfsync"):
+                    configuration |= cast("dict[str, str]", self.redis.config_get(name))
         return {**information, **configuration, "latency": latency}
 
 

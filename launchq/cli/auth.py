@@ -75,7 +75,7 @@ def auth_status_command(as_json: bool) -> None:
         click.echo(
             "token: none; the workers make one when user name and password are set, otherwise use `launchq auth set-token`"
         )
-    click.echo(account_line(account))
+    click.echo(f"account: {account_line(account)}")
 
 
 def _status(launcher: Any) -> tuple[dict[str, Any], Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,7 +40,7 @@ class Check:
 @click.option(
     "--workers-only",
     is_flag=True,
-    help="Only whether Redis answers and a worker is alive (for health checks).",
+    help="Only whether Redis answers and a worker of this machine is alive (for health checks).",
 )
 @json_option
 def doctor_command(workers_only: bool, as_json: bool) -> Exit:
@@ -80,7 +81,7 @@ def _all(settings: Settings, *, workers_only: bool) -> Iterator[Check]:
             yield Check("redis", "fail", f"{without_password(settings.redis_url)} does not answer: {error}")
         else:
             yield from _redis(settings, server)
-            yield from _account(account)
+            yield from _account(account, here_only=workers_only)
     if not workers_only:
         yield asyncio.run(_api(settings))
 
@@ -110,11 +111,11 @@ def _redis(settings: Settings, server: dict[str, Any]) -> Iterator[Check]:
         )
     else:
         yield Check("durability", "ok", "append-only file, written out at every change")
-    policy = server.get("maxmemory-policy", server.get("maxmemory_policy"))
+    policy = server.get("maxmemory_policy")
     if policy == "noeviction":
         yield Check("eviction", "ok", "noeviction")
     elif policy is None:
-        yield Check("eviction", "warn", "unknown: this Redis does not let its configuration be read")
+        yield Check("eviction", "warn", "unknown: this Redis does not tell its maxmemory-policy")
     else:
         yield Check(
             "eviction",
@@ -123,14 +124,17 @@ def _redis(settings: Settings, server: dict[str, Any]) -> Iterator[Check]:
         )
 
 
-def _account(account: Account) -> Iterator[Check]:
+def _account(account: Account, *, here_only: bool) -> Iterator[Check]:
     apart = abs((datetime.now(UTC) - account.now).total_seconds())
     if apart > CLOCKS_APART:
         yield Check("clock", "warn", f"{apart:.0f} s apart from Redis' clock, which decides what is due")
     else:
         yield Check("clock", "ok", "agrees with Redis' clock, which decides what is due")
-    alive = [name for name, age in account.workers.items() if age < WORKER_SILENCE]
-    lost = len(account.workers) - len(alive)
+    # With several workers, the health of one container is not told by another that lives.
+    mine = f"{socket.gethostname()}:" if here_only else ""
+    workers = {name: age for name, age in account.workers.items() if name.startswith(mine)}
+    alive = [name for name, age in workers.items() if age < WORKER_SILENCE]
+    lost = len(workers) - len(alive)
     detail = f"{len(alive)} alive" + (f", {lost} not heard of lately" if lost else "")
     yield Check(
         "workers",

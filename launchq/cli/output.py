@@ -143,7 +143,7 @@ def print_jobs(jobs: Sequence[Job]) -> None:
     table.add_column("job", no_wrap=True, max_width=36)
     table.add_column("name", overflow="fold")
     table.add_column("state", no_wrap=True)
-    table.add_column("tries", justify="right")
+    table.add_column("attempts", justify="right")
     table.add_column("instance or error", overflow="fold")
     for job in jobs:
         state = Text(str(job.state), style=_COLOURS.get(job.state, ""))
@@ -159,9 +159,9 @@ def counts_line(counts: dict[State, int]) -> str:
 def account_line(account: Account) -> str:
     """Whether the account is open, and if not, why and until when."""
     if account.state == "open":
-        return "account: open"
+        return "open"
     until = f", until {local(account.until)}" if account.until else ", until somebody acts"
-    return f"account: {account.state} ({account.reason}{until}): {account.message}"
+    return f"{account.state} ({account.reason}{until}): {account.message}"
 
 
 def local(time: datetime | None) -> str:

@@ -87,7 +87,7 @@ def list_command(state: str | None, batch: str | None, limit: int, show_script: 
         print_json({"jobs": documents, "account": account_document(account)["account"]})
         return
     if account.state != "open":
-        note(account_line(account))
+        note(f"account: {account_line(account)}")
     print_jobs(jobs)
 
 
@@ -190,7 +190,7 @@ def _job_or_batch(launcher: Launcher, id_: str) -> Job | Batch:
 
 
 def _print_account(account: Account) -> None:
-    click.echo(account_line(account))
+    click.echo(f"account: {account_line(account)}")
     token = account.token
     ends = f", ends {local(token['expiresAt'])}" if token["expiresAt"] else ""
     click.echo(f"token: from {token['source']}{ends}" if token["present"] else "token: none yet")

@@ -1,6 +1,7 @@
 -- Takes jobs back. What is being submitted ends as it ends; it is only not tried again.
 -- Safe to repeat. ARGV: base, job ids. Returns for each {state, what was done}:
 --   'cancelled', 'requested' (while a call is under way), 'ended' (too late) or 'absent'.
+-- What is uncertain has ended too, but its attempt's late answer must not have it tried again.
 
 local now = now_ms()
 local results = {}
@@ -14,6 +15,9 @@ for at = 2, #ARGV do
     done = 'cancelled'
   elseif ENDS[state] then
     done = 'ended'
+    if state == 'uncertain' then
+      redis.call('HSET', key('job', id), 'cancelRequested', '1')
+    end
   else
     local new = move(id, 'cancel', now, now, {reason = ''})
     if new then

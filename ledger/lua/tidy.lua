@@ -7,25 +7,25 @@ local now = now_ms()
 local old = now - ARGV[2]
 redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', now - DAY)
 
-local function may_go(batch)
-  if tonumber(redis.call('HGET', key('batch', batch), 'endedAt') or '0') > old then
-    return false
-  end
+-- When a batch ended: now, as long as it has not.
+local function ended_at(batch)
   local counts = redis.call('HGETALL', key('batch', batch))
   for at = 1, #counts, 2 do
     if MOVES[counts[at]] and not ENDS[counts[at]] and tonumber(counts[at + 1]) > 0 then
-      return false
+      return now
     end
   end
-  return true
+  return tonumber(redis.call('HGET', key('batch', batch), 'endedAt') or '0')
 end
 
 local forgotten = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMIT', 0, tonumber(ARGV[3]))) do
   local job = redis.call('HMGET', key('job', id), 'state', 'batchId', 'key', 'entry')
   local batch = job[2]
-  if batch and not may_go(batch) then
-    redis.call('ZADD', key('ended'), now, id)
+  local ended = batch and ended_at(batch)
+  if ended and ended > old then
+    -- Looked at again when its batch may go, and with the rest of it.
+    redis.call('ZADD', key('ended'), ended, id)
   else
     if job[1] then
       count(job[1], batch, -1)

@@ -246,6 +246,7 @@ def test_doctor_tells_what_is_missing_and_what_could_be_lost(world: World) -> No
     assert ran.code == 1
     assert checks["workers"]["status"] == "fail"
     assert checks["durability"]["status"] == "warn"
+    assert "no append-only file" in checks["durability"]["detail"]
     assert checks["eviction"]["status"] == "ok"
     assert checks["api"]["status"] == "ok"
     assert "LAUNCHQ_REDSI_URL" in checks["settings"]["detail"]
