@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -24,6 +25,9 @@ from worker.tokens import fingerprint_of
 logger = logging.getLogger("launchq.pulse")
 
 BEAT_SECONDS = 1.0
+"""The longest time between two beats. Each is up to a third shorter by chance: beats in step with the one-second reads of
+Celery's workers would hand every wake-up to the same worker, even to one that can do nothing with it."""
+
 SHORTEST_BEAT = 0.01
 TIDY_SECONDS = 60.0
 
@@ -96,9 +100,10 @@ class Pulse(threading.Thread):
         if time.monotonic() - self._tidied > TIDY_SECONDS:
             self._ledger.run(calls.tidy(self._settings.retention))
             self._tidied = time.monotonic()
+        beat = BEAT_SECONDS * random.uniform(2 / 3, 1)  # noqa: S311 (rhythm, not a secret)
         if next_due is None or next_due <= 0:
-            return BEAT_SECONDS
-        return min(BEAT_SECONDS, max(next_due, SHORTEST_BEAT))
+            return beat
+        return min(beat, max(next_due, SHORTEST_BEAT))
 
     def _send_wake_up(self) -> None:
         try:

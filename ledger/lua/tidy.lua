@@ -7,12 +7,12 @@ local now = now_ms()
 local old = now - ARGV[2]
 redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', now - DAY)
 
--- When a batch ended: now, as long as it has not.
+-- When a batch ended; nil as long as it has not.
 local function ended_at(batch)
   local counts = redis.call('HGETALL', key('batch', batch))
   for at = 1, #counts, 2 do
     if MOVES[counts[at]] and not ENDS[counts[at]] and tonumber(counts[at + 1]) > 0 then
-      return now
+      return nil
     end
   end
   return tonumber(redis.call('HGET', key('batch', batch), 'endedAt') or '0')
@@ -23,9 +23,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
   local job = redis.call('HMGET', key('job', id), 'state', 'batchId', 'key', 'entry')
   local batch = job[2]
   local ended = batch and ended_at(batch)
-  if ended and ended > old then
+  if batch and (not ended or ended > old) then
     -- Looked at again when its batch may go, and with the rest of it.
-    redis.call('ZADD', key('ended'), ended, id)
+    redis.call('ZADD', key('ended'), ended or now, id)
   else
     if job[1] then
       count(job[1], batch, -1)

@@ -233,10 +233,17 @@ class Box:
                 self.redis.hgetall(self.keys.batch(batch)),
                 self.redis.hgetall(self.keys.entries(batch)),
             )
-        for name in names:
+        self.audit_keys()
+        audit_events(
+            self.redis.xrange(self.keys.events), {}, {job_id: job["state"] for job_id, job in jobs.items()}
+        )
+
+    def audit_keys(self) -> None:
+        """No key is there that has no documented lifetime, and none that outlived what it belongs to."""
+        for name in self.names():
             kind = kind_of(name)
             if kind == "key":
-                assert jobs[self.redis.get(self.keys.base + name)]["key"] == name.removeprefix("key:")
+                assert self.fields(self.redis.get(self.keys.base + name))["key"] == name.removeprefix("key:")
             lifetime = self.redis.pttl(self.keys.base + name)
             if kind in PASSING:
                 # -2: it has gone since it was listed.
@@ -244,9 +251,6 @@ class Box:
             else:
                 assert kind in LASTING | {"job", "batch", "entries", "key"}, f"{name} is not documented"
                 assert lifetime in {-1, -2}
-        audit_events(
-            self.redis.xrange(self.keys.events), {}, {job_id: job["state"] for job_id, job in jobs.items()}
-        )
 
 
 def kind_of(name: str) -> str:

@@ -243,11 +243,9 @@ class TestTick:
 
     def test_also_behind_very_many_jobs_that_wait_for_the_account(self, box: Box) -> None:
         [job_id] = box.enter("lost")
-        box.enter("blocks")
-        first, _ = box.claim(lease=0.25).jobs
-        box.ledger.enqueue([submission("waits", id=f"w{number}") for number in range(1200)])
+        box.ledger.enqueue([submission("waits", id=f"waits-{number}") for number in range(1200)])
+        assert box.take_and_lose().id == job_id
         box.settle(Report("none", "1", Outcome(Event.DEFER, category="balance", message="no", blocks=True)))
-        box.wait_for_time(int(box.fields(first.id)["dueAt"]))
         box.tick()
         assert box.state(job_id) == "uncertain"
 

@@ -63,7 +63,7 @@ def test_refused_credentials_fail_no_job_back_off_and_go_on_when_put_right(world
     assert {world.job(job.id).state for job in jobs} == {State.QUEUED}
     # Put right by a worker with other credentials: at once, without waiting for the next slow try.
     world.worker(processes=1, password="demo")
-    done = world.launcher.wait([job.id for job in jobs], timeout=10)
+    done = world.launcher.wait([job.id for job in jobs], timeout=25)
     assert {job.state for job in done} == {State.SUCCEEDED}
     assert world.launcher.account().state == "open"
     assert all("wrong" not in worker.log() for worker in world.workers)
