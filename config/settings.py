@@ -1,7 +1,7 @@
 """Every setting: `LAUNCHQ_*` in the environment, then in `.env`, then the default.
 
 `LAUNCHQ_X_FILE` names a file that holds the value of `LAUNCHQ_X`, so that secrets stay out of the environment.
-An empty value counts as none, since container tools pass unset variables on as empty ones.
+An empty value is none, also against what `.env` says: container tools pass unset variables on as empty ones.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _read(environment: Mapping[str, str] | None, env_file: Path) -> tuple[dict[s
     problems: list[str] = []
     for layer in _layers(environment, env_file):
         for variable, name in _FIELD_OF.items():
-            if name in values:
+            if name in values or not {variable, variable + "_FILE"} & layer.keys():
                 continue
             # Within a layer, what is set outright wins over a file: one command can then override a container.
             value, file = layer.get(variable), layer.get(variable + "_FILE")
@@ -205,9 +205,9 @@ def _read(environment: Mapping[str, str] | None, env_file: Path) -> tuple[dict[s
                 except (OSError, UnicodeDecodeError) as error:
                     why = getattr(error, "strerror", None) or "not UTF-8 text"
                     problems.append(f"{variable}_FILE: cannot read {file}: {why}")
-            if value:
-                values[name] = value
-    return values, problems
+            # An empty value is none, also against a weaker layer: so one command can do without what .env says.
+            values[name] = value or ""
+    return {name: value for name, value in values.items() if value}, problems
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:

@@ -12,7 +12,7 @@ import click
 
 from launchq.cli import group
 from launchq.cli.output import Exit
-from sandbox.command import _parser as sandbox_parser
+from sandbox.command import parser as sandbox_parser
 
 TARGET = Path(__file__).parent / "commands.md"
 

@@ -7,7 +7,6 @@ id: read the result as poll.sh does. A body that cannot be launched becomes a fa
 A key that stands for a job already enters nothing: `GET {launchq}:key:KEY` then gives the id of that job.
 """
 
-# ruff: noqa: T201
 import json
 import os
 import sys

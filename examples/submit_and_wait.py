@@ -6,7 +6,6 @@ Settings come from LAUNCHQ_* or .env, as for the workers. KEY is your own name f
 example: run this again with the same key, and it finds the job instead of buying a second instance.
 """
 
-# ruff: noqa: T201
 import json
 import sys
 from pathlib import Path

@@ -94,11 +94,12 @@ class Report:
 class AccountNews:
     """What a group of reports says about the account and its token.
 
-    `refused`: version of a token that the API refused. `taken`: a call showed that the token is good.
+    `refused`: version of a token that the API refused. `taken`: "token", or the fingerprint of an API key, where a
+    call showed that it is good.
     """
 
     refused: str = ""
-    taken: bool = False
+    taken: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def claim(
         "1" if first else "",
         _ms(PROBE_SECONDS),
         "1" if watching else "",
+        _ms(LOGIN_WAIT_CAP),
     )
     return Call(script("claim"), args, _claim)
 
@@ -167,7 +169,7 @@ def settle(reports: Sequence[Report], news: AccountNews) -> Call[list[str]]:
     blocked = next((report.outcome.message for report in reports if report.outcome.blocks), "")
     pause = paused.outcome.pause
     args = [
-        news.refused, "1" if news.taken else "", _ms(pause), paused.outcome.message if pause else "", blocked, _ms(PROBE_SECONDS),
+        news.refused, news.taken, _ms(pause), paused.outcome.message if pause else "", blocked, _ms(PROBE_SECONDS),
     ]  # fmt: skip
     for report in reports:
         outcome = report.outcome
@@ -241,9 +243,15 @@ def store_token(
     return Call(script("token"), (token, *lasts, source, adopt, asker, credentials), bool)
 
 
-def block(message: str, *, asker: str = "", credentials: str = "", refused: bool = False) -> Call[bool]:
-    """Show that the account is blocked for want of a token; `refused`: the API has just refused these credentials."""
-    return Call(script("block"), (message, asker, credentials, "1" if refused else ""), bool)
+def block(
+    message: str, *, asker: str = "", credentials: str = "", refused: bool = False, api_key: bool = False
+) -> Call[bool]:
+    """Show that the account is blocked for want of a token; `refused`: the API has just refused these credentials.
+
+    With `api_key` they are a key, which is tried again later, ever less often.
+    """
+    longest = _ms(LOGIN_WAIT_CAP) if api_key else ""
+    return Call(script("block"), (message, asker, credentials, "1" if refused else "", longest), bool)
 
 
 def greet(credentials: str) -> Call[bool]:

@@ -16,7 +16,7 @@ CONTROL = "sandbox control on "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the simulated cloud until SIGTERM or SIGINT."""
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(parser().parse_args(argv))
     until_closed = None
     if arguments.pop("options_from_stdin"):
         with open(
@@ -40,13 +40,13 @@ def _announce(server: CloudServer) -> None:
     sys.stdout.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="sandbox",
         description="A simulated cloud API on this machine, with faults on request.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("--host", default=_DEFAULTS.host, help="address to bind; containers need 0.0.0.0")
     add("--port", type=int, default=_DEFAULTS.port, help="0 takes a free port")
     add("--control-port", type=int, help="a second port for /sandbox/..., never closed by --refuse")
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=_DEFAULTS.seed, help="of the random faults")
     add("--options-from-stdin", action="store_true", help=argparse.SUPPRESS)
-    return parser
+    return made
 
 
 def _fault(text: str) -> str:

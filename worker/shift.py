@@ -50,6 +50,14 @@ LEDGER_PATIENCE = 0.2
 """Seconds between tries while Redis is out of reach."""
 
 
+def _now() -> float:
+    """Seconds that pass while the machine sleeps, too: a lease does not wait for it. Only differences count."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 async def run_shift(settings: Settings, *, wake_up: Callable[[], None], stopping: Callable[[], bool]) -> None:
     """One shift with clients of its own, closed at its end: no connection outlives it idle and goes stale."""
     ledger = AsyncLedger(settings.redis_url, settings.prefix)
@@ -79,6 +87,7 @@ class Shift:
         self._stopping = stopping
         self._tokens = TokenKeeper(settings, ledger, cloud)
         self._api_key = Credential.api_key(settings.api_key.get_secret_value()) if settings.api_key else None
+        self._key_mark = fingerprint_of(settings) if settings.api_key else ""
         self._policy = RetryPolicy(
             max_attempts=settings.max_attempts,
             base=settings.backoff_base,
@@ -93,7 +102,7 @@ class Shift:
         self._tokenless = False
         self._reports: list[Report] = []
         self._refused = 0
-        self._taken = False
+        self._taken = ""
         self._something_ended = asyncio.Event()
         self._claim_id = ""
         self._claim_began = 0.0
@@ -101,10 +110,10 @@ class Shift:
 
     async def run(self) -> None:
         """Claim and submit until nothing is due, the time is up, or the worker stops; then finish what is in flight."""
-        time_up = time.monotonic() + self._settings.shift_seconds
+        time_up = _now() + self._settings.shift_seconds
         give_up: float | None = None
         while True:
-            now = time.monotonic()
+            now = _now()
             if self._stopping() and give_up is None:
                 give_up = now + self._settings.request_timeout
             stopping = give_up is not None
@@ -117,7 +126,7 @@ class Shift:
                 if claim is not None:
                     self._act_on(claim)
             if self._calls or self._reports or self._renewing:
-                if give_up is not None and not self._calls and not settled and time.monotonic() > give_up:
+                if give_up is not None and not self._calls and not settled and _now() > give_up:
                     self._lament()
                     break
                 await self._something_happens(settled=settled)
@@ -125,14 +134,14 @@ class Shift:
                 break
             elif self._claim_id:
                 # Redis did not answer, and this claim may have taken jobs: ask again until they would have expired.
-                if time.monotonic() - self._claim_began > self._lease:
+                if _now() - self._claim_began > self._lease:
                     break
                 await asyncio.sleep(LEDGER_PATIENCE)
             elif claim is None or claim.why or claim.wait is None or claim.wait > LINGER:
                 break
             else:
                 await asyncio.sleep(max(claim.wait, GROUPING))
-        await self._leave(more=not stopping and time.monotonic() > time_up)
+        await self._leave(more=not stopping and _now() > time_up)
 
     @property
     def _lease(self) -> float:
@@ -140,14 +149,14 @@ class Shift:
 
     async def _claim(self) -> Claim | None:
         """Claim for all the room there is; None where Redis did not answer."""
-        if not self._claim_id or time.monotonic() - self._claim_began > self._lease:
-            self._claim_id, self._claim_began = uuid.uuid4().hex, time.monotonic()
+        if not self._claim_id or _now() - self._claim_began > self._lease:
+            self._claim_id, self._claim_began = uuid.uuid4().hex, _now()
         call = calls.claim(
             self._claim_id,
             limit=self._settings.concurrency - len(self._calls),
             lease=self._lease,
             worker=self._worker,
-            api_key=fingerprint_of(self._settings) if self._api_key else "",
+            api_key=self._key_mark,
             first=self._first,
             watching=bool(self._calls or self._reports),
         )
@@ -207,7 +216,7 @@ class Shift:
 
     async def _submit(self, job: Claimed, token: HeldToken | None, send_before: float) -> Outcome:
         credential = self._api_key or (Credential.token(token.value) if token else None)
-        if credential is None or time.monotonic() > send_before:
+        if credential is None or _now() > send_before:
             return UNSENT
         judgement = judge(await self._cloud.create(job.request.encode(), credential), self._rules)
         if judgement.verdict is Verdict.AUTH_EXPIRED:
@@ -216,7 +225,7 @@ class Shift:
             else:
                 await self._block_for(judgement.message)
         elif judgement.verdict not in (Verdict.NOT_SENT, Verdict.UNKNOWN):
-            self._taken = True
+            self._taken = self._key_mark or "token"
         return decide(
             judgement,
             tries=job.tries,
@@ -230,9 +239,7 @@ class Shift:
         """The API key was refused, and no login can make another."""
         try:
             text = f"the API key was refused: {message}"
-            await self._ledger.run(
-                calls.block(text, credentials=fingerprint_of(self._settings), refused=True)
-            )
+            await self._ledger.run(calls.block(text, credentials=self._key_mark, refused=True, api_key=True))
         except LedgerError as error:
             logger.warning("cannot block the account: %s", error)
 
@@ -257,7 +264,7 @@ class Shift:
                 )
         # Calls that ended during the write have added to the same list, behind the ones written.
         del reports[: len(states)]
-        self._taken = False
+        self._taken = ""
         if self._refused == refused:
             self._refused = 0
         return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from launchq.cli.output import Exit, json_option, note, print_json
+from launchq.cli.options import json_option
+from launchq.cli.output import Exit, note, print_json
 from launchq.launcher import Launcher
 from ledger.calls import Done
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from launchq.cli.output import account_line, json_option, local, note, print_json
+from launchq.cli.options import json_option
+from launchq.cli.output import account_document, account_line, local, note, print_json
 from tasks.errors import InputError, Problem
 
 
@@ -79,8 +80,6 @@ def auth_status_command(as_json: bool) -> None:
 
 
 def _status(launcher: Any) -> tuple[dict[str, Any], Any]:
-    from launchq.cli.read import account_document
-
     account = launcher.account()
     document = account_document(account)
     return {"token": document["token"], "account": document["account"]}, account

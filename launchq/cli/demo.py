@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from launchq.cli.local import world
-from launchq.cli.output import Exit, json_option, note, print_jobs, print_json
+from launchq.cli.options import json_option
+from launchq.cli.output import Exit, note, print_jobs, print_json
 from tasks.states import State
 
 FLEET = 6
@@ -27,7 +28,7 @@ def demo_command(as_json: bool) -> Exit:
     """Launch a small fleet on a simulated cloud, watch it to its end, and stop everything again.
 
     Needs no account and reaches no network: Redis, the cloud and the worker run on this machine while it lasts.
-    On purpose, one connection is refused, the login expires once, and the API rejects one request.
+    On purpose, one call is throttled, the login expires once, and the API rejects one request.
 
     \b
     Example:

@@ -13,7 +13,8 @@ import click
 
 from config import Settings, load
 from config.settings import unknown_names, without_password
-from launchq.cli.output import Exit, account_line, json_option, local, print_json
+from launchq.cli.options import json_option
+from launchq.cli.output import Exit, account_line, local, print_json
 from launchq.launcher import Launcher
 from ledger.calls import Account
 from tasks.errors import LedgerError

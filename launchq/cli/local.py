@@ -100,7 +100,6 @@ def up_command(with_sandbox: bool, processes: int | None, log_level: str) -> Exi
     """
     from config import load
 
-    signal.signal(signal.SIGTERM, _as_interrupt)
     with world(with_sandbox=with_sandbox, processes=processes, log_level=log_level) as running:
         note("Everything runs. In another terminal:")
         if running.environment["LAUNCHQ_REDIS_URL"] != load().redis_url:
@@ -131,15 +130,18 @@ def world(
     from config.settings import without_password
     from sandbox.redis_server import RedisNotFoundError, RedisServer
 
+    signal.signal(signal.SIGTERM, _as_interrupt)  # what was started is stopped, whoever says so
     environment = dict(os.environ)
     settings = load()
     with ExitStack() as stack:
-        if fresh or not environment.get("LAUNCHQ_REDIS_URL"):
+        if fresh or "redis_url" not in settings.model_fields_set:
             try:
                 redis = stack.enter_context(_redis_on_a_good_port(RedisServer, any_port=fresh))
             except RedisNotFoundError as error:
                 raise click.ClickException(str(error)) from None
-            environment |= {"LAUNCHQ_REDIS_URL": redis.url, "LAUNCHQ_BROKER_URL": redis.url}
+            _set(environment, REDIS_URL=redis.url, BROKER_URL="")
+        else:
+            _set(environment, REDIS_URL=settings.redis_url)
         note(f"Redis: {without_password(environment['LAUNCHQ_REDIS_URL'])}")
         cloud = None
         if with_sandbox:
@@ -147,13 +149,14 @@ def world(
             from sandbox.process import SandboxProcess
 
             cloud = stack.enter_context(SandboxProcess(CloudOptions()))
-            environment |= {
-                "LAUNCHQ_API_URL": cloud.api_url,
-                "LAUNCHQ_USERNAME": "demo",
-                "LAUNCHQ_PASSWORD": "demo",
-                "LAUNCHQ_ACCESS_TOKEN": "",
-                "LAUNCHQ_API_KEY": "",
-            }
+            _set(
+                environment,
+                API_URL=cloud.api_url,
+                USERNAME="demo",
+                PASSWORD="demo",  # noqa: S106 (the simulated cloud's)
+                ACCESS_TOKEN="",
+                API_KEY="",
+            )
             note(f"simulated cloud: {cloud.api_url}")
         arguments = [sys.executable, "-m", "launchq", "worker", "--log-level", log_level]
         if processes:
@@ -178,6 +181,13 @@ def _redis_on_a_good_port(server: type[RedisServer], *, any_port: bool) -> Redis
                 return server()
         return server(port=6379)
     return server()
+
+
+def _set(environment: dict[str, str], **settings: str) -> None:
+    """Settings that no file may overrule: an empty one is none, whatever .env or a file of secrets says."""
+    for name, value in settings.items():
+        environment[f"LAUNCHQ_{name}"] = value
+        environment.pop(f"LAUNCHQ_{name}_FILE", None)
 
 
 def _stop(worker: subprocess.Popen[bytes], timeout: float) -> None:

@@ -14,18 +14,12 @@ import click
 
 from config import SettingsError
 from tasks.errors import InputError, LaunchqError, LedgerError
-from tasks.jobs import Job
+from tasks.jobs import Job, rfc3339
 from tasks.states import State
+from tasks.verdicts import Verdict
 
 if TYPE_CHECKING:
     from ledger.calls import Account
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else."
-)
-show_script_option = click.option(
-    "--show-script", is_flag=True, help="Show init scripts, which may hold secrets."
-)
 
 
 class Exit(IntEnum):
@@ -108,7 +102,11 @@ def outcome_of(job: Job) -> str:
     if job.instance_id:
         return job.instance_id
     what = job.error.message if job.error else ""
-    if job.state is State.RETRYING and job.due_at is not None:
+    if job.error and job.error.category == Verdict.BLOCKED and not job.ended:
+        what = f"waits until the account can pay: {what}"
+    elif job.state is State.UNCERTAIN:
+        what += "; the instance may exist: look in the console"
+    elif job.state is State.RETRYING and job.due_at is not None:
         what = f"{job.reason}, again {_in(job.due_at)}" + (f": {what}" if what else "")
     return what
 
@@ -167,3 +165,27 @@ def account_line(account: Account) -> str:
 def local(time: datetime | None) -> str:
     """A time as a person here reads it."""
     return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def account_document(account: Account) -> dict[str, Any]:
+    """The account at a glance, in JSON."""
+    return {
+        "account": {
+            "state": account.state,
+            "reason": account.reason,
+            "message": account.message,
+            "since": rfc3339(account.since),
+            "until": rfc3339(account.until),
+        },
+        "token": {
+            "present": account.token["present"],
+            "source": account.token["source"],
+            "storedAt": rfc3339(account.token["storedAt"]),
+            "expiresAt": rfc3339(account.token["expiresAt"]),
+        },
+        "counts": {str(state): count for state, count in account.counts.items()},
+        "workers": [
+            {"name": name, "lastSeenSeconds": round(age, 1)} for name, age in account.workers.items()
+        ],
+        "nextDueAt": rfc3339(account.next_due),
+    }

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launchq.cli.options import Duration, json_option, show_script_option
 from launchq.cli.output import (
     Exit,
+    account_document,
     account_line,
     counts_line,
     exit_code_of,
-    json_option,
     local,
     note,
     outcome_of,
     print_jobs,
     print_json,
-    show_script_option,
 )
-from launchq.cli.submit import Duration
 from launchq.launcher import Launcher
 from tasks.errors import NotFoundError
 from tasks.jobs import Batch, Job, moment, rfc3339
@@ -153,30 +152,6 @@ def events_command(after: str, count: int, following: bool, as_json: bool) -> No
                 return
             events = ledger.events(last, block=4.0)
             last = events[-1][0] if events else last
-
-
-def account_document(account: Account) -> dict[str, Any]:
-    """The account at a glance, in JSON."""
-    return {
-        "account": {
-            "state": account.state,
-            "reason": account.reason,
-            "message": account.message,
-            "since": rfc3339(account.since),
-            "until": rfc3339(account.until),
-        },
-        "token": {
-            "present": account.token["present"],
-            "source": account.token["source"],
-            "storedAt": rfc3339(account.token["storedAt"]),
-            "expiresAt": rfc3339(account.token["expiresAt"]),
-        },
-        "counts": {str(state): count for state, count in account.counts.items()},
-        "workers": [
-            {"name": name, "lastSeenSeconds": round(age, 1)} for name, age in account.workers.items()
-        ],
-        "nextDueAt": rfc3339(account.next_due),
-    }
 
 
 def _job_or_batch(launcher: Launcher, id_: str) -> Job | Batch:

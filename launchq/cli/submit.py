@@ -9,15 +9,14 @@ from urllib.parse import urlsplit
 
 import click
 
-from config import load, seconds
+from config import load
+from launchq.cli.options import Duration, json_option, show_script_option
 from launchq.cli.output import (
     Exit,
     exit_code_of,
-    json_option,
     note,
     print_jobs,
     print_json,
-    show_script_option,
 )
 from tasks.errors import InputError, Problem
 from tasks.intake import Entry, Intake, expand_count, identify, read_input
@@ -25,18 +24,6 @@ from tasks.request import redacted
 
 INPUT_LIMIT = 64 * 1024 * 1024
 """Bytes of one input file, at most: larger ones are no lists of launch requests."""
-
-
-class Duration(click.ParamType[float]):
-    """`30`, `30s`, `10m`, `6h`, `7d`, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return seconds(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 files_argument = click.argument("files", nargs=-1, required=True, metavar="FILE...")

@@ -2,7 +2,7 @@
 -- A job that is due while it is being submitted has lost its worker: it goes to where the table says, never to a call.
 -- ARGV: base, claim id, limit, lease (ms), worker, fingerprint of an API key or '' (then a token is needed),
 --       first ('1' for a shift's first claim), probe (ms between single jobs while the account is blocked),
---       watching ('1' where the shift comes back in a moment, whatever it gets)
+--       watching ('1' where the shift comes back in a moment, whatever it gets), longest wait (ms) for a refused API key
 -- Returns {why, wake, wait, {token, version, left, life}, {id, attempt, request, tries, max attempts, spot} ...}
 --   why: '' or why nothing could be claimed: 'paused', 'blocked', 'token'
 --   wait: ms until there may be something to claim; '' is until somebody acts
@@ -52,8 +52,13 @@ end
 
 if api_key == '' and not has_token(now) then
   return {'token', '0', '', token, {}}
-elseif api_key ~= '' and redis.call('HEXISTS', key('logins'), api_key) == 1 then
-  return {'blocked', '0', '', token, {}}
+elseif api_key ~= '' and next_use(api_key) > 0 then
+  -- A key that was refused: now and then, one job finds out whether it is taken again.
+  if next_use(api_key) > now then
+    return {'blocked', '0', whole(next_use(api_key) - now), token, {}}
+  end
+  limit = math.min(limit, 1)
+  put_off(api_key, tonumber(ARGV[10]), now)
 end
 local open, state, till, reason = account_state(now)
 if not open then

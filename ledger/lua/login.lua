@@ -18,13 +18,10 @@ end
 if holder then
   return {'wait', '50'}
 end
-local next_at = tonumber(redis.call('HGET', key('logins'), credentials .. ':next') or '0')
+local next_at = next_use(credentials)
 if next_at > now then
   return {'wait', whole(next_at - now)}
 end
--- 1, 2, 4, ... seconds after a login; a login that proves good sets the row back (settle.lua).
-local logins = redis.call('HINCRBY', key('logins'), credentials, 1)
-local wait = math.min(tonumber(ARGV[4]), 1000 * 2 ^ math.min(logins - 1, 30))
-redis.call('HSET', key('logins'), credentials .. ':next', whole(now + wait))
+put_off(credentials, tonumber(ARGV[4]), now)
 redis.call('SET', key('login'), asker, 'PX', lock)
 return {'go', '0'}

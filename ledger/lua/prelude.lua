@@ -106,6 +106,19 @@ local function has_token(now)
   return token[1] and (not token[2] or tonumber(token[2]) > now)
 end
 
+-- Notes one more use of credentials that nothing has proved good since: the next may come 1, 2, 4, ... seconds later, at
+-- most `longest` ms. A use that proves good sets the row back (settle.lua).
+local function put_off(credentials, longest, now)
+  local uses = redis.call('HINCRBY', key('logins'), credentials, 1)
+  local wait = math.min(longest, 1000 * 2 ^ math.min(uses - 1, 30))
+  redis.call('HSET', key('logins'), credentials .. ':next', whole(now + wait))
+end
+
+-- When these credentials may be used next (ms); 0 is now.
+local function next_use(credentials)
+  return tonumber(redis.call('HGET', key('logins'), credentials .. ':next') or '0')
+end
+
 -- Whether claims are open at this moment, and if not, until when they are closed ('' is until somebody acts).
 -- An account blocked for its credentials is not closed by that: what is missing then is a token, which claims look for,
 -- and workers with other credentials may have one made.

@@ -1,6 +1,6 @@
 -- Writes down how attempts ended. Each report names its attempt and is refused unless that attempt is the job's last.
 -- Safe to repeat: a report that was taken has moved its job on, so its repetition is refused.
--- ARGV: base, version of a token that was refused ('' is none), '1' if the token was taken,
+-- ARGV: base, version of a token that was refused ('' is none), 'token' or the fingerprint of the API key that was taken,
 --       pause of the account (ms, '0' is none), text of the pause, text of the block ('' is none), probe (ms),
 --       then 9 for each report: id, attempt, event, reason, category, message, instance id, delay (ms),
 --       what it counts for ('' nothing, 'a' an attempt, 'at' an attempt and a try)
@@ -13,11 +13,12 @@ local account = key('account')
 if ARGV[2] ~= '' and redis.call('HGET', key('token'), 'version') == ARGV[2] then
   redis.call('HDEL', key('token'), 'value', 'expiresAt')
 end
-if ARGV[3] == '1' then
-  -- The credentials that made it are good: their next login need not wait.
-  local made_by = redis.call('HGET', key('token'), 'credentials')
-  if made_by then
-    redis.call('HDEL', key('logins'), made_by, made_by .. ':next')
+if ARGV[3] ~= '' then
+  -- The credentials are good (those that made the token, or the key): their next use need not wait.
+  local good = ARGV[3] == 'token' and redis.call('HGET', key('token'), 'credentials') or ARGV[3]
+  redis.call('HDEL', key('logins'), good, good .. ':next')
+  if redis.call('HGET', account, 'reason') == 'credentials' then
+    open_account()
   end
 end
 

@@ -20,15 +20,14 @@ end
 -- Without a token, only a worker that may log in has something to do; the first one without one says so in public.
 local credentials, has_api_key = ARGV[3], ARGV[4] == '1'
 if has_api_key then
-  if redis.call('HEXISTS', key('logins'), credentials) == 1 then
-    return {0, ''}
+  if next_use(credentials) > now then
+    return {0, whole(next_use(credentials) - now)}
   end
 elseif not has_token(now) and redis.call('HGET', key('account'), 'state') == 'blocked' then
-  local next_at = credentials ~= '' and redis.call('HGET', key('logins'), credentials .. ':next')
   if credentials == '' then
     return {0, ''}
-  elseif next_at and tonumber(next_at) > now then
-    return {0, whole(next_at - now)}
+  elseif next_use(credentials) > now then
+    return {0, whole(next_use(credentials) - now)}
   end
 end
 local open, _, till = account_state(now)

@@ -78,15 +78,17 @@ class TestWhereTheyComeFrom:
         monkeypatch.setenv("LAUNCHQ_PREFIX", "of-environment")
         assert load({}).prefix == "launchq"
 
-    def test_an_empty_value_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_empty_value_is_none_also_against_what_the_file_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path(".env").write_text("LAUNCHQ_PREFIX=of-file\nLAUNCHQ_CONCURRENCY=\nLAUNCHQ_API_KEY=\n")
         monkeypatch.setenv("LAUNCHQ_PREFIX", "")
         monkeypatch.setenv("LAUNCHQ_ACCESS_TOKEN", "")
         monkeypatch.setenv("LAUNCHQ_PASSWORD_FILE", "")
         settings = load()
         assert (settings.prefix, settings.concurrency, settings.access_token, settings.api_key) == (
-            "of-file", 100, None, None,
+            "launchq", 100, None, None,
         )  # fmt: skip
+        monkeypatch.delenv("LAUNCHQ_PREFIX")
+        assert load().prefix == "of-file"
 
     @pytest.mark.parametrize("text", [SECRET, f"{SECRET}\n", f"  {SECRET}\r\n"])
     def test_a_value_out_of_a_file(self, tmp_path: Path, text: str) -> None:

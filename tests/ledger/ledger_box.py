@@ -106,7 +106,7 @@ class Box:
         self.wait_for_time(int(self.fields(job.id)["dueAt"]))
         return job
 
-    def settle(self, *reports: Report, refused: str = "", taken: bool = False) -> list[str]:
+    def settle(self, *reports: Report, refused: str = "", taken: str = "") -> list[str]:
         """Write down how attempts ended."""
         return self.ledger.run(calls.settle(reports, AccountNews(refused, taken)))
 

@@ -13,7 +13,9 @@ from tasks.states import Event, State
 CREDENTIALS = "fingerprint-of-a-password"
 
 
-def turn(box: Box, asker: str, *, held: str = "", credentials: str = CREDENTIALS, lock: float = 30) -> tuple[str, float]:
+def turn(
+    box: Box, asker: str, *, held: str = "", credentials: str = CREDENTIALS, lock: float = 30
+) -> tuple[str, float]:
     return box.ledger.run(calls.login_turn(asker, lock=lock, held_version=held, credentials=credentials))
 
 
@@ -65,7 +67,11 @@ class TestLoginTurn:
 
     def test_a_turn_whose_worker_died_ends_by_itself(self, box: Box) -> None:
         turn(box, "a", lock=0.05)
-        wait_until(lambda: turn(box, "b", credentials="others")[0] == "go", description="the lock to end", interval=0.005)
+        wait_until(
+            lambda: turn(box, "b", credentials="others")[0] == "go",
+            description="the lock to end",
+            interval=0.005,
+        )
 
     def test_a_token_that_another_worker_made_is_used(self, box: Box) -> None:
         store(box)
@@ -104,8 +110,10 @@ class TestLoginTurn:
             let_time_pass(box)
         turn(box, "a")
         store(box, asker="a", credentials=CREDENTIALS)
-        assert turn(box, "b", held="1")[0] == "wait", "that a login brought a token does not show that it is any good"
-        box.settle(report(claimed(box), Event.CREATE), taken=True)
+        assert turn(box, "b", held="1")[0] == "wait", (
+            "that a login brought a token does not show that it is any good"
+        )
+        box.settle(report(claimed(box), Event.CREATE), taken="token")
         assert turn(box, "b", held="1") == ("go", 0)
         box.redis.delete(box.keys.base + "login")
         what, wait = turn(box, "c", held="1")
@@ -116,7 +124,7 @@ class TestLoginTurn:
         turn(box, "a")
         box.redis.delete(box.keys.base + "login")
         store(box, credentials="others")
-        box.settle(report(claimed(box), Event.CREATE), taken=True)
+        box.settle(report(claimed(box), Event.CREATE), taken="token")
         assert turn(box, "b", held="1")[0] == "wait"
 
     def test_credentials_that_are_refused_do_not_hold_up_others(self, box: Box) -> None:
@@ -152,7 +160,9 @@ class TestToken:
         box.enter("a")
         claim = box.claim(api_key="")
         assert claim.token is not None
-        box.settle(report(claim.jobs[0], Event.DEFER, category="auth", counts=False), refused=claim.token.version)
+        box.settle(
+            report(claim.jobs[0], Event.DEFER, category="auth", counts=False), refused=claim.token.version
+        )
         assert box.claim(api_key="").why == "token"
         assert held(box) is None
 
@@ -181,7 +191,9 @@ class TestToken:
     def test_a_configured_one_is_adopted_once(self, box: Box) -> None:
         assert store(box, "configured", source="environment", adopt="f1")
         store(box, "made by login")
-        assert not store(box, "configured", source="environment", adopt="f1"), "a worker that starts again brings it again"
+        assert not store(box, "configured", source="environment", adopt="f1"), (
+            "a worker that starts again brings it again"
+        )
         token = held(box)
         assert token is not None
         assert token.value == "made by login"
@@ -199,7 +211,11 @@ class TestBlock:
     def test_an_account_without_a_token_says_why(self, box: Box) -> None:
         assert box.ledger.run(calls.block("wrong password", credentials=CREDENTIALS, refused=True))
         account = box.ledger.run(calls.status())
-        assert (account.state, account.reason, account.message) == ("blocked", "credentials", "wrong password")
+        assert (account.state, account.reason, account.message) == (
+            "blocked",
+            "credentials",
+            "wrong password",
+        )
 
     def test_what_the_api_said_is_not_written_over_by_our_waiting(self, box: Box) -> None:
         box.ledger.run(calls.block("wrong password", credentials=CREDENTIALS, refused=True))
@@ -237,21 +253,61 @@ class TestBlock:
         assert box.claim(api_key="").why == "token"
         assert box.fields(job_id) == before
 
-    def test_a_refused_api_key_stops_its_workers_only(self, box: Box) -> None:
-        box.enter("a", "b")
-        box.ledger.run(calls.block("the API key was refused", credentials=API_KEY, refused=True))
-        assert (box.claim().why, box.claim().jobs) == ("blocked", ())
-        assert box.tick() == (False, None)
-        assert len(box.claim(1, api_key="another").jobs) == 1
-        store(box)
-        assert len(box.claim(1, api_key="").jobs) == 1
-
     def test_since_tells_when_it_began(self, box: Box) -> None:
         box.ledger.run(calls.block("first", credentials=CREDENTIALS, refused=True))
         since = box.account()["since"]
         box.wait_for_time(box.now())
         box.ledger.run(calls.block("second", credentials=CREDENTIALS, refused=True))
         assert (box.account()["since"], box.account()["message"]) == (since, "second")
+
+
+class TestRefusedApiKey:
+    """No login can make another key, so it is tried again, ever less often, by one job."""
+
+    def refuse(self, box: Box) -> None:
+        box.ledger.run(
+            calls.block("the API key was refused", credentials=API_KEY, refused=True, api_key=True)
+        )
+
+    def test_it_stops_its_own_workers_only(self, box: Box) -> None:
+        box.enter("a", "b")
+        self.refuse(box)
+        claim = box.claim()
+        assert (claim.why, claim.jobs) == ("blocked", ())
+        assert claim.wait is not None
+        assert 0 < claim.wait <= 1
+        wake, wait = box.tick()
+        assert not wake
+        assert wait is not None
+        assert 0 < wait <= 1
+        assert len(box.claim(1, api_key="another").jobs) == 1
+        store(box)
+        assert len(box.claim(1, api_key="").jobs) == 1
+
+    def test_a_good_token_of_others_does_not_hide_it(self, box: Box) -> None:
+        store(box)
+        self.refuse(box)
+        assert (box.account()["state"], box.account()["message"]) == ("blocked", "the API key was refused")
+
+    def test_it_is_tried_again_ever_less_often(self, box: Box) -> None:
+        box.enter(*"abcdef")
+        self.refuse(box)
+        for number in range(1, 5):
+            let_time_pass(box, API_KEY)
+            assert len(box.claim().jobs) == 1, "one job finds out"
+            self.refuse(box)
+            claim = box.claim()
+            assert claim.why == "blocked"
+            assert claim.wait is not None
+            assert 2.0**number - 0.5 < claim.wait <= 2.0**number
+
+    def test_a_call_that_it_makes_opens_the_account(self, box: Box) -> None:
+        box.enter(*"abc")
+        self.refuse(box)
+        let_time_pass(box, API_KEY)
+        box.settle(report(box.take(), Event.CREATE), taken=API_KEY)
+        assert box.account() == {"state": "open"}
+        assert len(box.claim().jobs) == 2
 
 
 class TestGreet:
@@ -261,7 +317,8 @@ class TestGreet:
         assert box.account() == {"state": "open"}
 
     def test_refused_ones_do_not(self, box: Box) -> None:
-        box.ledger.run(calls.block("wrong password", credentials="wrong", refused=True))
+        turn(box, "a", credentials="wrong")
+        box.ledger.run(calls.block("wrong password", asker="a", credentials="wrong", refused=True))
         before = box.picture()
         assert not box.ledger.run(calls.greet("wrong"))
         assert not box.ledger.run(calls.greet(""))

@@ -41,8 +41,15 @@ class TestCancel:
         assert box.names() == []
 
     def test_many_at_once_in_their_order(self, box: Box) -> None:
-        ids = [box.in_state(state, f"n-{state}") for state in (State.RETRYING, State.SUBMITTING, State.FAILED)]
-        assert [done.what for done in box.cancel(*ids, "nobody")] == ["cancelled", "requested", "ended", "absent"]
+        ids = [
+            box.in_state(state, f"n-{state}") for state in (State.RETRYING, State.SUBMITTING, State.FAILED)
+        ]
+        assert [done.what for done in box.cancel(*ids, "nobody")] == [
+            "cancelled",
+            "requested",
+            "ended",
+            "absent",
+        ]
 
     def test_a_call_under_way_ends_as_it_ends(self, box: Box) -> None:
         box.enter("a")
@@ -52,7 +59,12 @@ class TestCancel:
 
     @pytest.mark.parametrize(
         ("event", "state"),
-        [(Event.CREATE, "succeeded"), (Event.FAIL, "failed"), (Event.DOUBT, "uncertain"), (Event.DEFER, "cancelled")],
+        [
+            (Event.CREATE, "succeeded"),
+            (Event.FAIL, "failed"),
+            (Event.DOUBT, "uncertain"),
+            (Event.DEFER, "cancelled"),
+        ],
     )
     def test_and_is_not_tried_again(self, box: Box, event: Event, state: str) -> None:
         box.enter("a", batch="nightly")
@@ -343,7 +355,9 @@ class TestTidy:
 
     def test_workers_unheard_for_a_day_go(self, box: Box) -> None:
         box.tick()
-        box.redis.zadd(box.keys.workers, {"gone": box.now() - 25 * 3600 * 1000, "quiet": box.now() - 23 * 3600 * 1000})
+        box.redis.zadd(
+            box.keys.workers, {"gone": box.now() - 25 * 3600 * 1000, "quiet": box.now() - 23 * 3600 * 1000}
+        )
         box.tidy()
         assert set(box.redis.zrange(box.keys.workers, 0, -1)) == {"w1", "quiet"}
 
@@ -355,7 +369,8 @@ class TestTidy:
         box.ledger.run(calls.store_token("t", source="login", life=60, credentials="c"))
         box.tick()
         retrying, submitting = (
-            next(job.id for job in box.ledger.list_jobs(state=state)) for state in (State.RETRYING, State.SUBMITTING)
+            next(job.id for job in box.ledger.list_jobs(state=state))
+            for state in (State.RETRYING, State.SUBMITTING)
         )
         for job in box.claim().jobs:
             box.settle(report(job, Event.CREATE))

@@ -142,7 +142,9 @@ class TestAsync:
                 calls.claim("c1", limit=5, lease=60, worker="w", api_key="k", first=True, watching=False)
             )
             assert [job.id for job in claim.jobs] == [job_id]
-            assert await ledger.run(calls.settle([report(claim.jobs[0], Event.CREATE)], calls.AccountNews())) == ["succeeded"]
+            assert await ledger.run(
+                calls.settle([report(claim.jobs[0], Event.CREATE)], calls.AccountNews())
+            ) == ["succeeded"]
         finally:
             await ledger.close()
         assert box.read(job_id).state is State.SUCCEEDED
@@ -158,7 +160,7 @@ class TestAsync:
     async def test_without_redis_the_error_is_ours(self) -> None:
         ledger = AsyncLedger("redis://:secret-password@127.0.0.1:1/0")
         try:
-            with pytest.raises(LedgerError, match="127.0.0.1:1") as caught:
+            with pytest.raises(LedgerError, match=r"127\.0\.0\.1:1") as caught:
                 await ledger.run(calls.status())
         finally:
             await ledger.close()
@@ -183,7 +185,7 @@ class TestOutOfReach:
     def test_the_error_is_ours(self, act: Any) -> None:
         ledger = Ledger("redis://127.0.0.1:1/0")
         ledger.redis.set_retry(Retry(NoBackoff(), 0))
-        with pytest.raises(LedgerError, match="127.0.0.1:1"):
+        with pytest.raises(LedgerError, match=r"127\.0\.0\.1:1"):
             act(ledger)
         ledger.close()
 

@@ -343,7 +343,7 @@ def test_without_redis_the_error_is_ours(box: Box) -> None:
     from ledger import Ledger
 
     gone = Ledger("redis://:secret-password@127.0.0.1:1/0", box.prefix)
-    with pytest.raises(LedgerError, match="127.0.0.1:1") as caught:
+    with pytest.raises(LedgerError, match=r"127\.0\.0\.1:1") as caught:
         gone.enqueue([submission()])
     assert "secret" not in str(caught.value)
     gone.close()

@@ -10,15 +10,14 @@ import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from ledger import calls
-from ledger.calls import AccountNews, Claimed, Report
+from ledger.calls import AccountNews, Report
 from ledger_box import TINY, Box, audit_batch, audit_counts, audit_events, audit_sets, request, submission
 from sandbox.redis_server import RedisServer
 from tasks.errors import RefusedError
@@ -30,6 +29,10 @@ HOUR = 3600.0
 LONG_LEASE = 600.0
 PICK = st.integers(0, 10_000)
 """Which of those there are: taken modulo their number."""
+EVENTS = st.sampled_from(sorted(ATTEMPT_EVENTS))
+DELAYS = st.sampled_from([0.0, 0.0, HOUR])
+COUNTS = st.sampled_from([(False, False), (True, False), (True, True)])
+"""Whether an outcome counts as an attempt, and as a try."""
 
 
 @dataclass
@@ -97,7 +100,9 @@ class LedgerMachine(RuleBasedStateMachine):
     # --- what producers do ---
 
     @rule(
-        many=st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=3, unique_by=lambda one: one[0]),
+        many=st.lists(
+            st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=3, unique_by=lambda one: one[0]
+        ),
         batch=st.sampled_from(["", "", "nightly", "weekly"]),
         keyed=st.booleans(),
         retitled=st.sampled_from([False, False, False, True]),
@@ -112,26 +117,25 @@ class LedgerMachine(RuleBasedStateMachine):
             self.number += 1
             submissions.append(submission(name, id=f"j{self.number:04}", body=body, spot=spot, **mark))
         known = [self.standing_for(one, batch) for one in submissions]
-        conflicts = any(job is not None and job.body != one.body for one, job in zip(submissions, known, strict=True))
+        conflicts = any(
+            job is not None and job.body != one.body for one, job in zip(submissions, known, strict=True)
+        )
         if conflicts:
             with pytest.raises(RefusedError):
                 self.box.ledger.enqueue(submissions, batch=batch)
             return
         receipts = self.box.ledger.enqueue(submissions, batch=batch).receipts
         expected = []
-        for one, job in zip(submissions, known, strict=True):
-            duplicate = job is not None
-            if job is None:
-                job = ModelJob(one.id, one.body, batch, one.entry, one.key)
-                self.jobs[one.id] = job
-            expected.append((job.id, str(job.state), duplicate))
+        for one, old in zip(submissions, known, strict=True):
+            job = old or ModelJob(one.id, one.body, batch, one.entry, one.key)
+            self.jobs[job.id] = job
+            expected.append((job.id, str(job.state), old is not None))
         assert [(receipt.id, str(receipt.state), receipt.duplicate) for receipt in receipts] == expected
         self.last_enqueue = (submissions, batch, [(job_id, duplicate) for job_id, _, duplicate in expected])
 
-    @precondition(lambda self: self.last_enqueue is not None)
-    @rule()
-    def enqueue_repeated_by_the_client(self) -> None:
-        assert self.last_enqueue is not None
+    def enqueue_again(self) -> None:
+        if self.last_enqueue is None:
+            return
         submissions, batch, receipts = self.last_enqueue
         if any(job_id not in self.jobs for job_id, _ in receipts):
             return  # forgotten meanwhile: then it is a submission like any other
@@ -144,7 +148,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def standing_for(self, one: Submission, batch: str) -> ModelJob | None:
         for job in self.jobs.values():
-            if (one.key and job.key == one.key) or (one.entry and (job.batch, job.entry) == (batch, one.entry)):
+            if (one.key and job.key == one.key) or (
+                one.entry and (job.batch, job.entry) == (batch, one.entry)
+            ):
                 return job
         return None
 
@@ -160,7 +166,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert job.lost
                 assert job.move(Event.EXPIRE)
             else:
-                assert not job.in_flight, "a job was handed out while an attempt of it may have bought an instance"
+                assert not job.in_flight, (
+                    "a job was handed out while an attempt of it may have bought an instance"
+                )
                 assert job.move(Event.CLAIM, delay=TINY if lost else LONG_LEASE)
                 job.attempt += 1
                 job.in_flight = str(job.attempt)
@@ -179,9 +187,9 @@ class LedgerMachine(RuleBasedStateMachine):
         elif pairs:
             self.claims.append((claim_id, pairs))
 
-    @precondition(lambda self: self.claims)
-    @rule(pick=PICK)
-    def claim_repeated_by_the_client(self, pick: int) -> None:
+    def claim_again(self, pick: int) -> None:
+        if not self.claims:
+            return
         self.begin()
         claim_id, pairs = self.claims[pick % len(self.claims)]
         still = [
@@ -192,21 +200,35 @@ class LedgerMachine(RuleBasedStateMachine):
         ]
         assert [(job.id, job.attempt) for job in self.box.claim(4, claim_id=claim_id).jobs] == still
 
-    @precondition(lambda self: self.attempts)
     @rule(
         picks=st.lists(PICK, min_size=1, max_size=3),
         latest=st.booleans(),
-        event=st.sampled_from(sorted(ATTEMPT_EVENTS)),
-        delay=st.sampled_from([0.0, HOUR]),
-        counts=st.sampled_from([(False, False), (True, False), (True, True)]),
+        event=EVENTS,
+        delay=DELAYS,
+        counts=COUNTS,
     )
-    def settle(self, picks: list[int], latest: bool, event: Event, delay: float, counts: tuple[bool, bool]) -> None:
+    def settle(
+        self, picks: list[int], latest: bool, event: Event, delay: float, counts: tuple[bool, bool]
+    ) -> None:
         """Attempts report, most often such as are in flight, sometimes such as were reported, or lost, long ago."""
+        if not self.attempts:
+            return
         flying = [(job.id, job.in_flight) for job in self.jobs.values() if job.in_flight]
         pool = flying if latest and flying else self.attempts
         self.report([pool[pick % len(pool)] for pick in picks], event, delay, counts)
 
-    def report(self, attempts: Iterable[tuple[str, str]], event: Event, delay: float, counts: tuple[bool, bool]) -> None:
+    @rule(limit=st.integers(1, 3), lost=st.booleans(), event=EVENTS, delay=DELAYS, counts=COUNTS)
+    def work(self, limit: int, lost: bool, event: Event, delay: float, counts: tuple[bool, bool]) -> None:
+        """A worker from its claim to its report, perhaps too slow for its lease."""
+        before = len(self.attempts)
+        self.claim(limit, lost)
+        self.check()
+        if len(self.attempts) > before:
+            self.report(self.attempts[before:], event, delay, counts)
+
+    def report(
+        self, attempts: Iterable[tuple[str, str]], event: Event, delay: float, counts: tuple[bool, bool]
+    ) -> None:
         self.begin()
         reports, expected = [], []
         for job_id, attempt in attempts:
@@ -234,11 +256,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert job.move(Event.CANCEL)
         return str(job.state)
 
-    @precondition(lambda self: self.last_settle is not None)
-    @rule()
-    def settle_repeated_by_the_client(self) -> None:
-        """Redis did what it was told, but the answer was lost, or came after a timeout."""
-        assert self.last_settle is not None
+    def settle_again(self) -> None:
+        if self.last_settle is None:
+            return
         self.begin()
         states = self.box.ledger.run(calls.settle(self.last_settle, AccountNews()))
         expected = [self.settled(report.id, report.attempt, report.outcome) for report in self.last_settle]
@@ -246,7 +266,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.check()
         assert set(self.box.ledger.run(calls.settle(self.last_settle, AccountNews()))) == {"stale"}
 
-    @rule()
     def pulse(self) -> None:
         self.begin()
         for job in self.due_now():
@@ -279,11 +298,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.acts.append((act, ids))
         self.rearmed(act, ids)
 
-    @precondition(lambda self: self.acts)
-    @rule(pick=PICK)
-    def rearm_repeated_by_the_client(self, pick: int) -> None:
-        self.rearmed(*self.acts[pick % len(self.acts)])
-
     def rearmed(self, act: str, ids: list[str]) -> None:
         self.begin()
         expected = []
@@ -313,7 +327,27 @@ class LedgerMachine(RuleBasedStateMachine):
             for job_id in ids
         ]
 
-    @rule()
+    @rule(what=st.sampled_from(["enqueue", "claim", "settle", "rearm"]), pick=PICK)
+    def the_client_repeats(self, what: str, pick: int) -> None:
+        """Redis did what it was told, but the answer was lost, or came after a timeout."""
+        if what == "enqueue":
+            self.enqueue_again()
+        elif what == "claim":
+            self.claim_again(pick)
+        elif what == "settle":
+            self.settle_again()
+        elif self.acts:
+            self.rearmed(*self.acts[pick % len(self.acts)])
+
+    @rule(what=st.sampled_from(["pulse", "tidy", "hour", "hour"]), pick=PICK)
+    def time_passes(self, what: str, pick: int) -> None:
+        if what == "pulse":
+            self.pulse()
+        elif what == "tidy":
+            self.tidy()
+        else:
+            self.an_hour_passes_for_one_that_waits(pick)
+
     def tidy(self) -> None:
         self.box.wait_for_time(self.box.now())  # so that the latest end lies in the past
         self.begin()
@@ -325,11 +359,12 @@ class LedgerMachine(RuleBasedStateMachine):
             self.told.pop(job_id)
         self.forgotten += gone
 
-    @precondition(lambda self: any(job.state is State.RETRYING for job in self.jobs.values()))
-    @rule(pick=PICK)
     def an_hour_passes_for_one_that_waits(self, pick: int) -> None:
         """By hand, since Redis' clock cannot be set."""
         waiting = [job for job in self.jobs.values() if job.state is State.RETRYING]
+        if not waiting:
+            return
+        type(self).steps += 1
         job = waiting[pick % len(waiting)]
         job.due = self.box.now()
         job.delay = 0.0
@@ -373,12 +408,16 @@ class LedgerMachine(RuleBasedStateMachine):
         hashes: dict[str, dict[str, str]] = dict(zip(ids, rest[: len(ids)], strict=True))
         audit_sets(hashes, dict(due), dict(ended))
         audit_counts(hashes, counts)
-        for batch, (kept, entries) in zip(batches, zip(rest[len(ids) :: 2], rest[len(ids) + 1 :: 2], strict=True), strict=True):
+        for batch, (kept, entries) in zip(
+            batches, zip(rest[len(ids) :: 2], rest[len(ids) + 1 :: 2], strict=True), strict=True
+        ):
             members = {job_id: fields for job_id, fields in hashes.items() if fields.get("batchId") == batch}
             audit_batch(members, kept, entries)
         for job in self.jobs.values():
             self.check_job(job, hashes[job.id], int(seconds) * 1000 + int(micros) // 1000)
-        self.told = audit_events(events, self.told, {job_id: fields["state"] for job_id, fields in hashes.items()})
+        self.told = audit_events(
+            events, self.told, {job_id: fields["state"] for job_id, fields in hashes.items()}
+        )
         if events:
             self.last_event = events[-1][0]
 
@@ -392,7 +431,9 @@ class LedgerMachine(RuleBasedStateMachine):
             "request": job.body,
         }
         assert ("cancelRequested" in fields) == job.cancel_requested
-        assert len(job.instances) <= 1, "more than one attempt of this job was taken to have created an instance"
+        assert len(job.instances) <= 1, (
+            "more than one attempt of this job was taken to have created an instance"
+        )
         assert {fields["instanceId"]} == job.instances if "instanceId" in fields else not job.instances
         assert (job.state is State.SUCCEEDED) == bool(job.instances)
         if job.state in {State.SUBMITTING, State.UNCERTAIN}:
@@ -410,7 +451,7 @@ def test_the_ledger_is_what_its_model_says(redis: RedisServer) -> None:
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=70,
+            max_examples=120,
             stateful_step_count=40,
             deadline=None,
             derandomize=bool(os.environ.get("CI")),
@@ -418,5 +459,5 @@ def test_the_ledger_is_what_its_model_says(redis: RedisServer) -> None:
         ),
     )
     # A machine whose rules never fit together would prove nothing.
-    assert LedgerMachine.steps > 1000
+    assert LedgerMachine.steps > 2000
     assert LedgerMachine.handed_out > 100

@@ -20,7 +20,13 @@ def test_created(box: Box) -> None:
         State.SUCCEEDED, "notebook-1", None, None, 1, None,
     )  # fmt: skip
     _, fields = box.redis.xrevrange(box.keys.events, count=1)[0]
-    assert fields == {"job": job.id, "state": "succeeded", "attempt": "1", "batchId": "nightly", "instanceId": "notebook-1"}
+    assert fields == {
+        "job": job.id,
+        "state": "succeeded",
+        "attempt": "1",
+        "batchId": "nightly",
+        "instanceId": "notebook-1",
+    }
 
 
 def test_created_after_trouble_leaves_no_trace_of_it(box: Box) -> None:
@@ -29,7 +35,11 @@ def test_created_after_trouble_leaves_no_trace_of_it(box: Box) -> None:
     box.settle(report(box.take(), Event.DEFER, category="transient", message="refused", spends=True))
     job = box.take()
     box.settle(report(job, Event.CREATE))
-    assert box.redis.hmget(box.keys.job(job.id), "state", "instanceId", "message") == ["succeeded", f"notebook-{job.id}", None]
+    assert box.redis.hmget(box.keys.job(job.id), "state", "instanceId", "message") == [
+        "succeeded",
+        f"notebook-{job.id}",
+        None,
+    ]
     assert not {"category", "reason", "message"} & set(box.fields(job.id))
     assert box.read(job.id).attempts == 2
 
@@ -41,7 +51,12 @@ def test_rejected(box: Box) -> None:
     assert box.settle(report(job, Event.FAIL, category="rejected", message=message)) == ["failed"]
     found = box.read(job.id)
     assert found.error is not None
-    assert (found.state, found.error.category, found.error.message, found.attempts) == (State.FAILED, "rejected", message, 1)
+    assert (found.state, found.error.category, found.error.message, found.attempts) == (
+        State.FAILED,
+        "rejected",
+        message,
+        1,
+    )
 
 
 @pytest.mark.parametrize("category", ["transient", "throttled", "auth", "capacity"])
@@ -49,7 +64,9 @@ def test_deferred(box: Box, category: str) -> None:
     box.enter("a")
     job = box.take()
     began = box.now()
-    assert box.settle(report(job, Event.DEFER, category=category, message="later", delay=30, spends=True)) == ["retrying"]
+    assert box.settle(
+        report(job, Event.DEFER, category=category, message="later", delay=30, spends=True)
+    ) == ["retrying"]
     found = box.read(job.id)
     assert (found.state, found.reason, found.attempts) == (State.RETRYING, category, 1)
     assert found.error is not None
@@ -60,7 +77,9 @@ def test_deferred(box: Box, category: str) -> None:
 def test_doubted(box: Box) -> None:
     box.enter("a")
     job = box.take()
-    assert box.settle(report(job, Event.DOUBT, category="unknown", message="reset after sending")) == ["uncertain"]
+    assert box.settle(report(job, Event.DOUBT, category="unknown", message="reset after sending")) == [
+        "uncertain"
+    ]
     found = box.read(job.id)
     assert found.error is not None
     assert (found.state, found.error.message, found.attempts) == (State.UNCERTAIN, "reset after sending", 1)
@@ -76,7 +95,9 @@ def test_doubted(box: Box) -> None:
         (UNSENT, 0, 0),
     ],
 )
-def test_what_counts_as_an_attempt_and_as_a_try(box: Box, outcome: Outcome, attempts: int, tries: int) -> None:
+def test_what_counts_as_an_attempt_and_as_a_try(
+    box: Box, outcome: Outcome, attempts: int, tries: int
+) -> None:
     box.enter("a")
     job = box.take()
     box.settle(Report(job.id, job.attempt, outcome))
@@ -116,12 +137,17 @@ class TestStale:
     def test_twice_in_one_group_it_counts_once(self, box: Box) -> None:
         box.enter("a")
         job = box.take()
-        assert box.settle(report(job, Event.DEFER, spends=True), report(job, Event.DEFER, spends=True)) == ["retrying", "stale"]
+        assert box.settle(report(job, Event.DEFER, spends=True), report(job, Event.DEFER, spends=True)) == [
+            "retrying",
+            "stale",
+        ]
         assert box.read(job.id).attempts == 1
 
     @pytest.mark.parametrize("event", sorted(ATTEMPT_EVENTS))
     @pytest.mark.parametrize("state", sorted(set(State) - {State.SUBMITTING, State.UNCERTAIN}))
-    def test_where_no_call_is_under_way_there_is_nothing_to_report(self, box: Box, state: State, event: Event) -> None:
+    def test_where_no_call_is_under_way_there_is_nothing_to_report(
+        self, box: Box, state: State, event: Event
+    ) -> None:
         job_id = box.in_state(state)
         before = box.picture()
         attempt = box.fields(job_id)["attempt"]
@@ -136,7 +162,11 @@ class TestStale:
         box.enter("a", "b")
         first, second = box.claim().jobs
         stale = Report(first.id, "7", Outcome(Event.FAIL))
-        assert box.settle(stale, report(second, Event.CREATE), report(first, Event.FAIL)) == ["stale", "succeeded", "failed"]
+        assert box.settle(stale, report(second, Event.CREATE), report(first, Event.FAIL)) == [
+            "stale",
+            "succeeded",
+            "failed",
+        ]
 
 
 class TestLateAnswers:
@@ -191,9 +221,15 @@ class TestAccount:
     def test_a_throttle_pauses_it(self, box: Box) -> None:
         box.enter("a")
         began = box.now()
-        box.settle(report(box.take(), Event.DEFER, category="throttled", message="slow down", pause=7, delay=8))
+        box.settle(
+            report(box.take(), Event.DEFER, category="throttled", message="slow down", pause=7, delay=8)
+        )
         account = box.account()
-        assert (account["state"], account["reason"], account["message"]) == ("paused", "throttled", "slow down")
+        assert (account["state"], account["reason"], account["message"]) == (
+            "paused",
+            "throttled",
+            "slow down",
+        )
         assert began + 7000 <= int(account["until"]) <= box.now() + 7000
 
     def test_the_longest_pause_of_a_group_counts(self, box: Box) -> None:

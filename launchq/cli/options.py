@@ -1,0 +1,28 @@
+"""Options and types that several commands share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from config import seconds
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else."
+)
+show_script_option = click.option(
+    "--show-script", is_flag=True, help="Show init scripts, which may hold secrets."
+)
+
+
+class Duration(click.ParamType[float]):
+    """`30`, `30s`, `10m`, `6h`, `7d`, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return seconds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
