@@ -7,9 +7,17 @@ from typing import Any
 from config.settings import Settings
 
 
-def queue_of(settings: Settings) -> str:
+def wake_up_queue(settings: Settings) -> str:
     """The queue of one ledger's wake-ups: two prefixes on one broker never wake each other's workers."""
-    return settings.prefix
+    return f"{settings.prefix}.wake"
+
+
+def submit_queues(settings: Settings) -> list[str]:
+    """The queues on which producers that only have Celery may send jobs.
+
+    Those that name no queue send to Celery's default one, `celery`; the workers of the default prefix listen there too.
+    """
+    return [settings.prefix, "celery"] if settings.prefix == "launchq" else [settings.prefix]
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -36,7 +44,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         "task_serializer": "json",
         "accept_content": ["json"],
-        "task_default_queue": queue_of(settings),
+        "task_default_queue": settings.prefix,
         # A busy worker takes no messages into reserve: an idle one shall get them.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": settings.broker.startswith(("redis", "rediss", "unix", "sentinel")),
@@ -44,13 +52,3 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_proc_alive_timeout": 30.0,
     }
-
-
-def queues_to_consume(settings: Settings) -> list[str]:
-    """The queues that a worker listens on.
-
-    Producers that only have Celery and name no queue send to its default one, `celery`; the workers of the default
-    prefix listen there too.
-    """
-    queue = queue_of(settings)
-    return [queue, "celery"] if queue == "launchq" else [queue]

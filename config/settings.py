@@ -49,6 +49,15 @@ def _one_line(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
+def _one_word(secret: SecretStr | None) -> SecretStr | None:
+    # It travels in a header, as it is: RFC 6265, 4.1.1.
+    if secret is not None and not re.fullmatch(
+        r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+", secret.get_secret_value()
+    ):
+        raise ValueError("must be one word, without quotes, commas, semicolons or characters outside ASCII")
+    return secret
+
+
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
@@ -107,6 +116,7 @@ def _patterns(value: Any) -> Any:
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Secret = Annotated[SecretStr | None, AfterValidator(_one_line)]
+HeaderSecret = Annotated[SecretStr | None, AfterValidator(_one_word)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 
@@ -119,10 +129,10 @@ class Settings(BaseModel):
     broker_url: Annotated[str, AfterValidator(_any_url)] = Field("", repr=False)
     prefix: Annotated[str, AfterValidator(_prefix)] = "launchq"
     api_url: Annotated[str, AfterValidator(_api_url)] = "https://cloud.luchentech.com/api"
-    access_token: Secret = None
+    access_token: HeaderSecret = None
     username: str = ""
     password: Secret = None
-    api_key: Secret = None
+    api_key: HeaderSecret = None
     request_timeout: Seconds = Field(30.0, gt=0, le=600)
     concurrency: int = Field(100, ge=1, le=10_000)
     max_attempts: int = Field(8, ge=1, le=1000)

@@ -192,8 +192,12 @@ class Launcher:
             self._wake()
         return results
 
-    def set_token(self, token: str, *, expires_at: int | None = None) -> None:
-        """Keep a token for all workers; `expires_at` in seconds since 1970. Opens an account blocked for want of one."""
+    def set_token(self, token: str) -> None:
+        """Keep a token for all workers, and open an account that is blocked for want of one.
+
+        InputError where it is no token, or has ended already.
+        """
+        expires_at = checked_token(token)
         self.ledger.run(calls.store_token(token, source="set-token", expires_at=expires_at))
         self._wake()
 
@@ -232,7 +236,7 @@ class Launcher:
         try:
             if self._celery is None:
                 self._celery = make_app(self.settings)
-            send_wake_up(self._celery)
+            send_wake_up(self._celery, self.settings)
         except Exception as error:  # noqa: BLE001 (each broker has errors of its own)
             # The job is in the ledger; a lost wake-up only means that the workers' pulse finds it, within seconds.
             logger.warning("the workers could not be woken, they will look by themselves: %s", error)
@@ -256,6 +260,21 @@ def checked_batch(name: str) -> str:
             ]
         )
     return name
+
+
+def checked_token(token: str) -> int | None:
+    """When a token ends, in seconds since 1970; None where it does not say. InputError where it is no good."""
+    from worker.claims import fits_a_header, read_claims
+
+    if not fits_a_header(token):
+        right = "copy the value of AccessToken from the console: one word, nothing around it"
+        raise InputError([Problem("", "this is no token", right, "token")])
+    ends = read_claims(token).get("exp")
+    if ends is not None and ends <= time.time():
+        raise InputError(
+            [Problem("", "this token has ended already", "log in again and copy the new one", "token")]
+        )
+    return None if ends is None else int(ends)
 
 
 def _checked(request: Request, *, allow_unknown: bool, where: str) -> LaunchRequest:

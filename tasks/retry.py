@@ -71,9 +71,10 @@ UNSENT = Outcome(
     Event.DEFER,
     category=Verdict.NOT_SENT,
     message="held back: its lease was too short to send it safely",
+    delay=1.0,
     counts=False,
 )
-"""The attempt was claimed and then not made."""
+"""The attempt was claimed and then not made. A second's rest, so that nothing can make it go round and round."""
 
 
 def decide(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from celery.signals import (
 )
 
 from config import Settings, load
-from config.celery_settings import celery_settings, queues_to_consume
+from config.celery_settings import celery_settings, submit_queues, wake_up_queue
 from config.logs import quiet_libraries
 from worker import stop
 
@@ -57,9 +58,27 @@ def ledger_of_process() -> Ledger:
     return Ledger(settings.redis_url, settings.prefix)
 
 
-def send_wake_up(through: Celery) -> None:
+def send_wake_up(through: Celery, settings: Settings) -> None:
     """Tell the workers that something is due. Raises what the broker raises: the caller knows how much it matters."""
-    through.send_task(SHIFT_TASK, retry=True, retry_policy={"max_retries": 1, "interval_start": 0.1})
+    once_more = {"max_retries": 1, "interval_start": 0.1}
+    through.send_task(SHIFT_TASK, queue=wake_up_queue(settings), retry=True, retry_policy=once_more)
+
+
+def wake_up() -> None:
+    """`send_wake_up` for this process' own workers."""
+    send_wake_up(app, settings_of_process())
+
+
+def messages_wait() -> bool:
+    """Whether the broker holds jobs of producers that only have Celery. Raises what the broker raises."""
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        for queue in submit_queues(settings_of_process()):
+            # A queue that was never used need not exist; asking for it must not create it.
+            with suppress(connection.channel_errors):
+                if channel.queue_declare(queue, passive=True).message_count:
+                    return True
+    return False
 
 
 app = make_app()
@@ -68,10 +87,11 @@ app = make_app()
 @app.task(name=SHIFT_TASK, acks_late=False)
 def shift() -> None:
     """Claim due jobs and submit them until nothing is due."""
-    from worker.shift import run_shift
+    from worker.shift import Surroundings, run_shift
 
+    around = Surroundings(stop.asked, wake_up=wake_up, messages_wait=messages_wait)
     with stop.patience():
-        asyncio.run(run_shift(settings_of_process(), wake_up=lambda: send_wake_up(app), stopping=stop.asked))
+        asyncio.run(run_shift(settings_of_process(), around))
 
 
 @app.task(name=SUBMIT_TASK, bind=True, acks_late=True, reject_on_worker_lost=True)
@@ -102,14 +122,15 @@ def submit(
         logger.warning("job %s goes back to the broker: %s", self.request.id, error)
         raise Reject(error, requeue=True) from error
     if wake:
-        send_wake_up(app)
+        wake_up()
 
 
 @celeryd_init.connect
 def _choose_queues(options: dict[str, Any] | None = None, **_: Any) -> None:
     # Chosen here and not in the settings, so that a producer's app declares no queue that it does not use.
     if not (options or {}).get("queues"):
-        app.select_queues(queues_to_consume(settings_of_process()))
+        settings = settings_of_process()
+        app.select_queues([*submit_queues(settings), wake_up_queue(settings)])
 
 
 @worker_init.connect
@@ -133,7 +154,7 @@ worker_shutting_down.connect(stop.ask)
 def _start_pulse(**_: Any) -> None:
     from worker.pulse import Pulse
 
-    Pulse.start_one(settings_of_process(), wake_up=lambda: send_wake_up(app))
+    Pulse.start_one(settings_of_process(), wake_up=wake_up)
 
 
 @worker_shutdown.connect

@@ -25,6 +25,7 @@ from typing import Self, cast
 import httpx
 
 from tasks.answers import Answer, NoAnswer, Reply
+from worker.claims import fits_a_header
 from worker.transport import Call, Peer, Stage, aiohttp_transport, current_call, failed, out_of_time
 
 CREATE, LOGIN, BALANCE = "/instance/create", "/user/login", "/balance"
@@ -35,9 +36,6 @@ MAX_ANSWER = 1 << 20
 CONNECT_TIMEOUT = 10.0
 """Seconds for name, connection and TLS together, unless told. A lost SYN is sent again after 1, 3 and 7 s."""
 
-# What a cookie's value may hold, RFC 6265 4.1.1. A JWT and any sane key are within it; anything else could
-# end the value, or the header, and begin another one.
-_SAFE_VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+")
 _DELAY_SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
@@ -51,7 +49,7 @@ class Credential:
     def __post_init__(self) -> None:
         if self.header not in ("Cookie", "X-API-Key"):
             raise ValueError("a credential goes as the header Cookie or X-API-Key")
-        if not _SAFE_VALUE.fullmatch(self.value.removeprefix("AccessToken=")):
+        if not fits_a_header(self.value.removeprefix("AccessToken=")):
             # The value stays out of the message: it would reach logs and error reports.
             raise ValueError(
                 "this credential holds characters that no token or key has (spaces, line breaks, "

@@ -15,6 +15,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from config import Settings
@@ -43,8 +44,8 @@ LINGER = 0.5
 """Seconds: a job that falls due this soon is waited for; for a later one the pulse starts another shift."""
 
 HAND_OVER = 1.0
-"""Seconds for which a shift whose time is up waits for its last calls. If some take longer, it goes on: stopping to
-claim until a hanging call ends would hold up every other job of this process."""
+"""Seconds for which a shift whose time is up waits for its last calls. If some take longer, it goes on, unless messages
+wait for a free process: stopping to claim until a hanging call ends would hold up every other job of this one."""
 
 LEDGER_PATIENCE = 0.2
 """Seconds between tries while Redis is out of reach."""
@@ -58,33 +59,38 @@ def _now() -> float:
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-async def run_shift(settings: Settings, *, wake_up: Callable[[], None], stopping: Callable[[], bool]) -> None:
+@dataclass(frozen=True)
+class Surroundings:
+    """What a shift needs to know of the worker around it.
+
+    `stopping` is asked before every claim. `wake_up` calls another process when there is too much to do, and
+    `messages_wait` tells whether jobs of producers that only have Celery wait for a free process; both may take a
+    moment, and raise what the broker raises.
+    """
+
+    stopping: Callable[[], bool]
+    wake_up: Callable[[], None]
+    messages_wait: Callable[[], bool]
+
+
+async def run_shift(settings: Settings, around: Surroundings) -> None:
     """One shift with clients of its own, closed at its end: no connection outlives it idle and goes stale."""
     ledger = AsyncLedger(settings.redis_url, settings.prefix)
     try:
         async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
-            await Shift(settings, ledger, cloud, wake_up=wake_up, stopping=stopping).run()
+            await Shift(settings, ledger, cloud, around).run()
     finally:
         await ledger.close()
 
 
 class Shift:
-    """One shift. `stopping` is asked before every claim; `wake_up` calls another child when there is too much to do."""
+    """One shift."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        ledger: AsyncLedger,
-        cloud: Cloud,
-        *,
-        wake_up: Callable[[], None],
-        stopping: Callable[[], bool],
-    ) -> None:
+    def __init__(self, settings: Settings, ledger: AsyncLedger, cloud: Cloud, around: Surroundings) -> None:
         self._settings = settings
         self._ledger = ledger
         self._cloud = cloud
-        self._wake_up = wake_up
-        self._stopping = stopping
+        self._around = around
         self._tokens = TokenKeeper(settings, ledger, cloud)
         self._api_key = Credential.api_key(settings.api_key.get_secret_value()) if settings.api_key else None
         self._key_mark = fingerprint_of(settings) if settings.api_key else ""
@@ -112,13 +118,15 @@ class Shift:
         """Claim and submit until nothing is due, the time is up, or the worker stops; then finish what is in flight."""
         time_up = _now() + self._settings.shift_seconds
         give_up: float | None = None
+        draining = False
         while True:
             now = _now()
-            if self._stopping() and give_up is None:
+            if give_up is None and self._around.stopping():
                 give_up = now + self._settings.request_timeout
             stopping = give_up is not None
-            if now > time_up + HAND_OVER:
-                time_up = now + self._settings.shift_seconds
+            if now > time_up + HAND_OVER and not draining:
+                draining = await self._messages_wait()
+                time_up = time_up if draining else now + self._settings.shift_seconds
             settled = await self._settle()
             claim: Claim | None = None
             if not stopping and now <= time_up and len(self._calls) < self._settings.concurrency:
@@ -197,9 +205,16 @@ class Shift:
 
     async def _call_others(self) -> None:
         try:
-            await asyncio.to_thread(self._wake_up)
+            await asyncio.to_thread(self._around.wake_up)
         except Exception as error:  # noqa: BLE001 (each broker has errors of its own; the pulse calls again)
             logger.warning("no wake-up could be sent: %s", error)
+
+    async def _messages_wait(self) -> bool:
+        try:
+            return await asyncio.to_thread(self._around.messages_wait)
+        except Exception as error:  # noqa: BLE001 (each broker has errors of its own; without it none can wait)
+            logger.warning("cannot ask the broker for waiting messages: %s", error)
+            return False
 
     async def _attempt(self, job: Claimed, token: HeldToken | None, send_before: float) -> None:
         try:
@@ -215,7 +230,7 @@ class Shift:
         self._something_ended.set()
 
     async def _submit(self, job: Claimed, token: HeldToken | None, send_before: float) -> Outcome:
-        credential = self._api_key or (Credential.token(token.value) if token else None)
+        credential = self._api_key or self._credential_of(token)
         if credential is None or _now() > send_before:
             return UNSENT
         judgement = judge(await self._cloud.create(job.request.encode(), credential), self._rules)
@@ -234,6 +249,15 @@ class Shift:
             policy=self._policy,
             dice=random.random(),  # noqa: S311 (jitter, not a secret)
         )
+
+    def _credential_of(self, token: HeldToken | None) -> Credential | None:
+        try:
+            return Credential.token(token.value) if token else None
+        except ValueError as error:
+            logger.error("the token cannot be used: %s", error)
+            if token is not None:
+                self._refused = max(self._refused, int(token.version))
+            return None
 
     async def _block_for(self, message: str) -> None:
         """The API key was refused, and no login can make another."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import click
 
 from launchq.cli.options import json_option
-from launchq.cli.output import account_document, account_line, local, note, print_json
-from tasks.errors import InputError, Problem
+from launchq.cli.output import account_document, account_line, local, print_json
 
 
 @click.group("auth")
@@ -41,9 +39,8 @@ def set_token_command(as_json: bool) -> None:
     else:
         token = sys.stdin.read(65536)
     token = token.strip().removeprefix("AccessToken=")
-    expires_at = checked_token(token)
     with Launcher() as launcher:
-        launcher.set_token(token, expires_at=expires_at)
+        launcher.set_token(token)
         document, account = _status(launcher)
     if as_json:
         print_json(document)
@@ -83,33 +80,3 @@ def _status(launcher: Any) -> tuple[dict[str, Any], Any]:
     account = launcher.account()
     document = account_document(account)
     return {"token": document["token"], "account": document["account"]}, account
-
-
-def checked_token(token: str) -> int | None:
-    """When a pasted token ends, in seconds since 1970 (None where it does not say); InputError where it is no good."""
-    from worker.claims import read_claims
-
-    if (
-        not token
-        or not token.isascii()
-        or any(sign.isspace() or sign in ';,"\\' or not sign.isprintable() for sign in token)
-    ):
-        raise InputError(
-            [
-                Problem(
-                    "",
-                    "this is no token",
-                    "copy the value of AccessToken from the console: one word, nothing around it",
-                    "token",
-                )
-            ]
-        )
-    ends = read_claims(token).get("exp")
-    if ends is None:
-        note("warning: this token does not say when it ends")
-        return None
-    if ends <= time.time():
-        raise InputError(
-            [Problem("", "this token has ended already", "log in again and copy the new one", "token")]
-        )
-    return int(ends)

@@ -234,10 +234,8 @@ def _use_token(launcher: Any, intakes: list[Intake]) -> None:
         raise click.UsageError(
             f"--use-token: {why}; a token stands in a curl command, behind -b 'AccessToken=...'"
         )
-    from launchq.cli.auth import checked_token
-
     [token] = tokens
-    launcher.set_token(token, expires_at=checked_token(token))
+    launcher.set_token(token)
 
 
 def _print_plan(entries: tuple[Entry, ...]) -> None:

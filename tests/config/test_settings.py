@@ -78,7 +78,9 @@ class TestWhereTheyComeFrom:
         monkeypatch.setenv("LAUNCHQ_PREFIX", "of-environment")
         assert load({}).prefix == "launchq"
 
-    def test_an_empty_value_is_none_also_against_what_the_file_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_empty_value_is_none_also_against_what_the_file_says(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         Path(".env").write_text("LAUNCHQ_PREFIX=of-file\nLAUNCHQ_CONCURRENCY=\nLAUNCHQ_API_KEY=\n")
         monkeypatch.setenv("LAUNCHQ_PREFIX", "")
         monkeypatch.setenv("LAUNCHQ_ACCESS_TOKEN", "")

@@ -165,6 +165,22 @@ def test_celery_starts_the_worker_too(world: World) -> None:
     assert {job.state for job in done} == {State.SUCCEEDED}
 
 
+def test_messages_of_the_celery_door_are_read_while_slow_calls_keep_every_process_busy(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(cloud=CloudOptions(latency=2.0), concurrency=2, shift_seconds="1", request_timeout="8")
+    world.worker(processes=1)
+    batch = world.launcher.submit_many([body(f"job-{number:02}") for number in range(30)])
+    wait_until(lambda: len(world.cloud.requests()) > 2, description="calls are under way")
+    producer = Celery("producer", broker=world.redis.url)
+    sent = producer.send_task("launchq.submit", [body("by-celery")], queue=world.prefix)
+    producer.close()
+    wait_until(
+        lambda: _job_or_none(world.launcher, sent.id), description="the job of the message", timeout=15
+    )
+    assert not world.launcher.batch(batch.id).done
+
+
 def test_refused_connections_are_tried_again_and_short_lived_tokens_renewed(
     make_world: Callable[..., World],
 ) -> None:
