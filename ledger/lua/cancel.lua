@@ -15,6 +15,10 @@ for at = 2, #ARGV do
     done = 'cancelled'
   elseif ENDS[state] then
     done = 'ended'
+    if MOVES[state].defer then
+      -- Its own attempt may still say that nothing was sent: then it is not to be tried again either.
+      redis.call('HSET', key('job', id), 'cancelRequested', '1')
+    end
     if state == 'uncertain' then
       redis.call('HSET', key('job', id), 'cancelRequested', '1')
     end

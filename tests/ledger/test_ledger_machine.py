@@ -117,12 +117,17 @@ class LedgerMachine(RuleBasedStateMachine):
             self.number += 1
             submissions.append(submission(name, id=f"j{self.number:04}", body=body, spot=spot, **mark))
         known = [self.standing_for(one, batch) for one in submissions]
-        conflicts = any(
-            job is not None and job.body != one.body for one, job in zip(submissions, known, strict=True)
-        )
+        conflicts = [
+            job
+            for one, job in zip(submissions, known, strict=True)
+            if job is not None and job.body != one.body
+        ]
         if conflicts:
             with pytest.raises(RefusedError):
                 self.box.ledger.enqueue(submissions, batch=batch)
+            for job in conflicts:  # read, to say what differs: and whoever reads looks at the lease
+                if job.lost:
+                    assert job.move(Event.EXPIRE)
             return
         receipts = self.box.ledger.enqueue(submissions, batch=batch).receipts
         expected = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ledger import calls
@@ -92,7 +94,7 @@ def test_doubted(box: Box) -> None:
         (Outcome(Event.DEFER, spends=True), 1, 1),
         (Outcome(Event.DEFER), 1, 0),
         (Outcome(Event.DEFER, counts=False), 0, 0),
-        (UNSENT, 0, 0),
+        (replace(UNSENT, delay=0.0), 0, 0),
     ],
 )
 def test_what_counts_as_an_attempt_and_as_a_try(
