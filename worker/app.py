@@ -72,7 +72,7 @@ def wake_up() -> None:
 def messages_wait() -> bool:
     """Whether the broker holds jobs of producers that only have Celery. Raises what the broker raises."""
     with app.connection_for_read() as connection:
-        channel = connection.default_channel
+        channel = connection.channel()  # which connects once, and does not try again and again
         for queue in submit_queues(settings_of_process()):
             # A queue that was never used need not exist; asking for it must not create it.
             with suppress(connection.channel_errors):

@@ -47,6 +47,9 @@ HAND_OVER = 1.0
 """Seconds for which a shift whose time is up waits for its last calls. If some take longer, it goes on, unless messages
 wait for a free process: stopping to claim until a hanging call ends would hold up every other job of this one."""
 
+BROKER_PATIENCE = 5.0
+"""Seconds for the broker to say whether messages wait."""
+
 LEDGER_PATIENCE = 0.2
 """Seconds between tries while Redis is out of reach."""
 
@@ -211,7 +214,8 @@ class Shift:
 
     async def _messages_wait(self) -> bool:
         try:
-            return await asyncio.to_thread(self._around.messages_wait)
+            async with asyncio.timeout(BROKER_PATIENCE):
+                return await asyncio.to_thread(self._around.messages_wait)
         except Exception as error:  # noqa: BLE001 (each broker has errors of its own; without it none can wait)
             logger.warning("cannot ask the broker for waiting messages: %s", error)
             return False
@@ -278,20 +282,27 @@ class Shift:
         except LedgerError as error:
             logger.warning("cannot write down how %d calls ended, will try again: %s", len(reports), error)
             return False
-        for report, state in zip(reports, states, strict=False):
-            if state == "stale" and report.outcome.event is Event.CREATE:
-                logger.error(
-                    "job %s: attempt %s created %s, but the ledger has gone on to another attempt; look in the console",
-                    report.id,
-                    report.attempt,
-                    report.outcome.instance_id,
-                )
         # Calls that ended during the write have added to the same list, behind the ones written.
+        written = reports[: len(states)]
         del reports[: len(states)]
         self._taken = ""
         if self._refused == refused:
             self._refused = 0
+        for report, state in zip(written, states, strict=True):
+            if state == "stale" and report.outcome.event is Event.CREATE:
+                self._keep(self._background, self._look_after(report))
         return True
+
+    async def _look_after(self, report: Report) -> None:
+        """The ledger refused to note an instance. Either it has been noted (the answer was lost), or nobody knows it."""
+        instance_id = report.outcome.instance_id
+        try:
+            [job] = await self._ledger.run(calls.read([report.id]))
+        except LedgerError:
+            job = None
+        if job is None or job.instance_id != instance_id:
+            text = "job %s: attempt %s created %s, but the ledger has gone on to another attempt; look in the console"
+            logger.error(text, report.id, report.attempt, instance_id)
 
     async def _something_happens(self, *, settled: bool) -> None:
         """Until a call has ended and a moment has passed for others, or it is time to look for due jobs."""

@@ -63,7 +63,9 @@ def all_states(world: World) -> Counter[State]:
 
 
 @pytest.mark.parametrize("script", ["claim", "settle", "login", "token"])
-async def test_an_answer_of_redis_that_is_lost_loses_and_doubles_nothing(world: World, script: str) -> None:
+async def test_an_answer_of_redis_that_is_lost_loses_and_doubles_nothing(
+    world: World, script: str, caplog: pytest.LogCaptureFixture
+) -> None:
     world.launcher.ledger.enqueue(_submissions(world, 12))
     ledger, _ = await run_one_shift(world, loses=lambda name, number: name == script and number <= 2)
     while all_states(world) != {State.SUCCEEDED: 12}:  # a login whose answer was lost waits for its next turn
@@ -72,6 +74,23 @@ async def test_an_answer_of_redis_that_is_lost_loses_and_doubles_nothing(world: 
     assert ledger.asked[script] >= 1
     assert Counter(world.names_created()) == {f"job-{number:02}": 1 for number in range(12)}
     assert {job.attempts for job in world.launcher.list_jobs(limit=0)} == {1}
+    assert "look in the console" not in caplog.text
+
+
+async def test_an_instance_that_the_ledger_refuses_to_note_is_in_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.launcher.ledger.enqueue(_submissions(world, 1))
+    [job] = world.launcher.list_jobs()
+
+    def goes_on(name: str, _number: int) -> bool:
+        if name == "claim":
+            world.launcher.ledger.redis.hset(world.launcher.ledger.keys.job(job.id), "attempt", "7")
+        return False
+
+    await run_one_shift(world, loses=goes_on)
+    [instance] = world.cloud.instances()
+    assert f"created {instance['instanceId']}, but the ledger has gone on" in caplog.text
 
 
 async def test_a_claim_whose_answer_comes_too_late_is_not_sent_and_goes_back(
