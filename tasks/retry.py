@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from tasks.states import Event
 from tasks.verdicts import Judgement, Verdict
 
+IN_DOUBT = "an instance may exist all the same: look in the console"
+"""What a person has to know of an attempt whose end is unknown."""
+
 RETRY_AFTER_CAP = 3600.0
 """Seconds. A longer `Retry-After` is not believed: one strange answer must not stop an account for a day."""
 
@@ -97,7 +100,7 @@ def decide(
         case Verdict.REJECTED:
             return Outcome(Event.FAIL, verdict, message)
         case Verdict.UNKNOWN:
-            return Outcome(Event.DOUBT, verdict, message)
+            return Outcome(Event.DOUBT, verdict, f"{message}; {IN_DOUBT}")
         case Verdict.AUTH_EXPIRED:
             return Outcome(Event.DEFER, verdict, message, counts=False)
         case Verdict.BLOCKED:

@@ -22,7 +22,7 @@ from config import Settings
 from ledger import AsyncLedger, calls
 from ledger.calls import AccountNews, Claim, Claimed, HeldToken, Report
 from tasks.errors import LedgerError
-from tasks.retry import UNSENT, Outcome, RetryPolicy, decide
+from tasks.retry import IN_DOUBT, UNSENT, Outcome, RetryPolicy, decide
 from tasks.states import Event
 from tasks.verdicts import MessageRules, Verdict, judge
 from worker.cloud import Cloud, Credential
@@ -228,7 +228,7 @@ class Shift:
             outcome = Outcome(
                 Event.DOUBT,
                 Verdict.UNKNOWN,
-                f"launchq failed during the create call ({type(error).__name__})",
+                f"launchq failed during the create call ({type(error).__name__}); {IN_DOUBT}",
             )
         self._reports.append(Report(job.id, job.attempt, outcome))
         self._something_ended.set()

@@ -104,8 +104,6 @@ def outcome_of(job: Job) -> str:
     what = job.error.message if job.error else ""
     if job.error and job.error.category == Verdict.BLOCKED and not job.ended:
         what = f"waits until the account can pay: {what}"
-    elif job.state is State.UNCERTAIN:
-        what += "; the instance may exist: look in the console"
     elif job.state is State.RETRYING and job.due_at is not None:
         what = f"{job.reason}, again {_in(job.due_at)}" + (f": {what}" if what else "")
     return what

@@ -87,7 +87,7 @@ end
 local function expire(id, now)
   return move(id, 'expire', now, now, {
     category = 'unknown', reason = '',
-    message = 'the worker was lost during the create call; look in the console whether the instance exists',
+    message = 'the worker was lost during the create call; an instance may exist all the same: look in the console',
   })
 end
 
