@@ -14,13 +14,10 @@ import click
 from config import Settings, load
 from config.settings import unknown_names, without_password
 from launchq.cli.options import json_option
-from launchq.cli.output import Exit, account_line, local, print_json
+from launchq.cli.output import WORKER_SILENCE, Exit, account_line, local, print_json
 from launchq.launcher import Launcher
 from ledger.calls import Account
 from tasks.errors import LedgerError
-
-WORKER_SILENCE = 10.0
-"""Seconds of silence after which a worker does not count as alive."""
 
 CLOCKS_APART = 5.0
 """Seconds by which this machine's clock may differ from Redis' before it is worth a word."""

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launchq.cli.output import Exit, note
+from launchq.cli.output import WORKER_SILENCE, Exit, note
+from tasks.errors import RefusedError
 
 if TYPE_CHECKING:
+    from config import Settings
     from sandbox.process import SandboxProcess
     from sandbox.redis_server import RedisServer
 
@@ -142,6 +144,8 @@ def world(
             _set(environment, REDIS_URL=redis.url, BROKER_URL="")
         else:
             _set(environment, REDIS_URL=settings.redis_url)
+            if with_sandbox:
+                _refuse_a_ledger_in_use(settings)
         note(f"Redis: {without_password(environment['LAUNCHQ_REDIS_URL'])}")
         cloud = None
         if with_sandbox:
@@ -166,6 +170,22 @@ def world(
         worker = subprocess.Popen(arguments, env=environment, start_new_session=True, stdout=log, stderr=log)
         stack.callback(_stop, worker, settings.request_timeout + STOP_MARGIN)
         yield World(environment, worker, cloud)
+
+
+def _refuse_a_ledger_in_use(settings: Settings) -> None:
+    """The worker of a simulated cloud would take real jobs, and say of each that it was launched."""
+    from launchq.launcher import Launcher
+    from tasks.states import ENDS
+
+    with Launcher(settings) as launcher:
+        account = launcher.account()
+    waiting = sum(count for state, count in account.counts.items() if state not in ENDS)
+    alive = sum(age < WORKER_SILENCE for age in account.workers.values())
+    if waiting or alive:
+        raise RefusedError(
+            f"this ledger is in use ({waiting} jobs under way, {alive} workers alive), and a simulated cloud would take its "
+            "jobs without launching anything; set LAUNCHQ_PREFIX to another name, or unset LAUNCHQ_REDIS_URL"
+        )
 
 
 def _redis_on_a_good_port(server: type[RedisServer], *, any_port: bool) -> RedisServer:

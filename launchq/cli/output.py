@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ledger.calls import Account
 
 
+WORKER_SILENCE = 10.0
+"""Seconds of silence after which a worker does not count as alive."""
+
+
 class Exit(IntEnum):
     """The exit codes."""
 

@@ -288,6 +288,15 @@ def test_demo_launches_a_small_fleet_and_stops_what_it_started(world: World) -> 
     assert "example-instance" in states
 
 
+def test_up_with_a_simulated_cloud_keeps_its_hands_off_a_ledger_in_use(world: World) -> None:
+    job = world.launcher.submit(body("paid for"))
+    ran = world.run("up", "--sandbox", timeout=30)
+    assert ran.code == 2, ran
+    assert "LAUNCHQ_PREFIX" in ran.err
+    assert world.job(job.id).state is State.QUEUED
+    assert world.launcher.account().workers == {}
+
+
 @pytest.mark.timeout(90)
 def test_up_runs_everything_until_it_is_stopped(world: World) -> None:
     environment = {**world.environment}
