@@ -280,4 +280,5 @@ def checked_token(token: str) -> int | None:
 def _checked(request: Request, *, allow_unknown: bool, where: str) -> LaunchRequest:
     if isinstance(request, LaunchRequest):
         return request
-    return parse_request(dict(request), allow_unknown=allow_unknown, where=where)
+    body = dict(request) if isinstance(request, Mapping) else request
+    return parse_request(body, allow_unknown=allow_unknown, where=where)

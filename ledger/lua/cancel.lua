@@ -19,9 +19,6 @@ for at = 2, #ARGV do
       -- Its own attempt may still say that nothing was sent: then it is not to be tried again either.
       redis.call('HSET', key('job', id), 'cancelRequested', '1')
     end
-    if state == 'uncertain' then
-      redis.call('HSET', key('job', id), 'cancelRequested', '1')
-    end
   else
     local new = move(id, 'cancel', now, now, {reason = ''})
     if new then

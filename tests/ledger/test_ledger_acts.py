@@ -318,6 +318,15 @@ class TestTidy:
         # Two days later, as it were: the whole batch goes in one go, and no part of it outlives the rest.
         assert box.tidy(retention=4 * DAY) == 2
 
+    def test_every_end_of_a_job_puts_off_the_end_of_its_batch(self, box: Box) -> None:
+        early = box.in_state(State.FAILED, "a", batch="nightly")
+        box.redis.hset(box.keys.batch("nightly"), "endedAt", 1)
+        began = box.now()
+        box.in_state(State.SUCCEEDED, "b", batch="nightly")
+        assert began <= int(box.redis.hget(box.keys.batch("nightly"), "endedAt")) <= box.now()
+        box.redis.zadd(box.keys.base + "ended", {early: box.now() - round(10 * DAY * 1000)})
+        assert box.tidy(retention=7 * DAY) == 0
+
     def test_a_batch_that_waited_for_its_last_job_goes_no_later_than_it(self, box: Box) -> None:
         early = box.in_state(State.FAILED, "a", batch="nightly")
         [last] = box.enter("b", batch="nightly")

@@ -11,7 +11,7 @@ import redis as redis_client
 from celery import Celery
 
 from harness import ROOT, World, body, wait_until
-from launchq import Launcher, LaunchRequest, RefusedError
+from launchq import InputError, Launcher, LaunchRequest, RefusedError
 from sandbox import CloudOptions
 from tasks.states import State
 
@@ -94,6 +94,14 @@ def test_the_python_door_takes_mappings_and_models_and_waits(world: World) -> No
     assert "secret-script" not in json.dumps([job.document() for job in jobs])
     [arrived] = world.cloud.requests("typed")
     assert arrived["body"]["instanceConfiguration"]["initScript"] == "echo secret-script"
+
+
+def test_the_python_door_says_everything_that_is_wrong_and_enters_nothing(world: World) -> None:
+    with pytest.raises(InputError) as refused:
+        world.launcher.submit_many([body("fine"), "no body", body("bad", nodePorts=[0])])  # type: ignore[list-item]
+    assert "entry 2" in str(refused.value)
+    assert "entry 3: nodePorts[0]" in str(refused.value)
+    assert world.launcher.list_jobs() == []
 
 
 def test_the_same_key_or_entry_returns_the_job_that_exists_and_launches_nothing(world: World) -> None:
