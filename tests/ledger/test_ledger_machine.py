@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -95,7 +95,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         """So that a run that begins with a claim has something to claim."""
-        self.enqueue(many=[(0, False)], batch="", keyed=False, retitled=False)
+        self.enqueue(many=[(0, False), (1, True)], batch="nightly", keyed=False, retitled=False)
 
     # --- what producers do ---
 
@@ -192,18 +192,16 @@ class LedgerMachine(RuleBasedStateMachine):
         elif pairs:
             self.claims.append((claim_id, pairs))
 
-    def claim_again(self, pick: int) -> None:
-        if not self.claims:
-            return
-        self.begin()
-        claim_id, pairs = self.claims[pick % len(self.claims)]
-        still = [
-            (job_id, attempt)
-            for job_id, attempt in pairs
-            if job_id in self.jobs
-            and (self.jobs[job_id].state, str(self.jobs[job_id].attempt)) == (State.SUBMITTING, attempt)
-        ]
-        assert [(job.id, job.attempt) for job in self.box.claim(4, claim_id=claim_id).jobs] == still
+    def claim_again(self) -> None:
+        for claim_id, pairs in self.claims[-5:]:
+            self.begin()
+            still = [
+                (job_id, attempt)
+                for job_id, attempt in pairs
+                if job_id in self.jobs
+                and (self.jobs[job_id].state, str(self.jobs[job_id].attempt)) == (State.SUBMITTING, attempt)
+            ]
+            assert [(job.id, job.attempt) for job in self.box.claim(4, claim_id=claim_id).jobs] == still
 
     @rule(
         picks=st.lists(PICK, min_size=1, max_size=3),
@@ -222,14 +220,32 @@ class LedgerMachine(RuleBasedStateMachine):
         pool = flying if latest and flying else self.attempts
         self.report([pool[pick % len(pool)] for pick in picks], event, delay, counts)
 
-    @rule(limit=st.integers(1, 3), lost=st.booleans(), event=EVENTS, delay=DELAYS, counts=COUNTS)
-    def work(self, limit: int, lost: bool, event: Event, delay: float, counts: tuple[bool, bool]) -> None:
-        """A worker from its claim to its report, perhaps too slow for its lease."""
+    @rule(
+        limit=st.integers(1, 3),
+        lost=st.booleans(),
+        meanwhile=st.sampled_from(["nothing", "read", "cancel", "pulse"]),
+        event=EVENTS,
+        delay=DELAYS,
+        counts=COUNTS,
+    )
+    def work(
+        self, limit: int, lost: bool, meanwhile: str, event: Event, delay: float, counts: tuple[bool, bool]
+    ) -> None:
+        """A worker from its claim to its report, perhaps too slow for its lease, and not alone in the world."""
         before = len(self.attempts)
         self.claim(limit, lost)
         self.check()
-        if len(self.attempts) > before:
-            self.report(self.attempts[before:], event, delay, counts)
+        attempts = self.attempts[before:]
+        if not attempts:
+            return
+        if meanwhile == "read":
+            self.read_these([job_id for job_id, _ in attempts])
+        elif meanwhile == "cancel":
+            self.cancel_these([job_id for job_id, _ in attempts])
+        elif meanwhile == "pulse":
+            self.pulse()
+        self.check()
+        self.report(attempts, event, delay, counts)
 
     def report(
         self, attempts: Iterable[tuple[str, str]], event: Event, delay: float, counts: tuple[bool, bool]
@@ -282,8 +298,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(picks=st.lists(PICK, min_size=1, max_size=2))
     def cancel(self, picks: list[int]) -> None:
+        self.cancel_these(self.some_ids(picks))
+
+    def cancel_these(self, ids: list[str]) -> None:
         self.begin()
-        ids = self.some_ids(picks)
         expected = []
         for job_id in ids:
             job = self.jobs.get(job_id)
@@ -299,8 +317,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(picks=st.lists(PICK, min_size=1, max_size=2))
     def rearm(self, picks: list[int]) -> None:
         act = uuid.uuid4().hex
-        ids = self.some_ids(picks)
+        ids = self.some_ids(picks, {State.FAILED, State.CANCELLED})
         self.acts.append((act, ids))
+        self.rearmed(act, ids)
+        self.check()
         self.rearmed(act, ids)
 
     def rearmed(self, act: str, ids: list[str]) -> None:
@@ -321,8 +341,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(picks=st.lists(PICK, min_size=1, max_size=3))
     def read(self, picks: list[int]) -> None:
+        self.read_these(self.some_ids(picks))
+
+    def read_these(self, ids: list[str]) -> None:
         self.begin()
-        ids = self.some_ids(picks)
         for job_id in ids:
             if job_id in self.jobs and self.jobs[job_id].lost:
                 assert self.jobs[job_id].move(Event.EXPIRE)
@@ -338,13 +360,13 @@ class LedgerMachine(RuleBasedStateMachine):
         if what == "enqueue":
             self.enqueue_again()
         elif what == "claim":
-            self.claim_again(pick)
+            self.claim_again()
         elif what == "settle":
             self.settle_again()
         elif self.acts:
             self.rearmed(*self.acts[pick % len(self.acts)])
 
-    @rule(what=st.sampled_from(["pulse", "tidy", "hour", "hour"]), pick=PICK)
+    @rule(what=st.sampled_from(["pulse", "tidy", "tidy", "hour", "hour"]), pick=PICK)
     def time_passes(self, what: str, pick: int) -> None:
         if what == "pulse":
             self.pulse()
@@ -376,8 +398,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.box.redis.zadd(self.box.keys.base + "due", {job.id: job.due})
         self.box.redis.hset(self.box.keys.job(job.id), "dueAt", job.due)
 
-    def some_ids(self, picks: list[int]) -> list[str]:
-        pool = [*self.jobs, *self.forgotten[-2:], "nobody"]
+    def some_ids(self, picks: list[int], rather: Collection[State] = ()) -> list[str]:
+        """Ids of jobs, in some states rather than in others, and now and then of none."""
+        preferred = [job.id for job in self.jobs.values() if job.state in rather]
+        pool = [*preferred * 5, *self.jobs, *self.forgotten[-2:], "nobody"]
         return list(dict.fromkeys(pool[pick % len(pool)] for pick in picks))
 
     # --- the model against Redis ---
