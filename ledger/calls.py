@@ -264,8 +264,14 @@ def status() -> Call[Account]:
     return Call(script("status"), (), _account)
 
 
-def batch_from_fields(batch_id: str, fields: dict[str, str]) -> Batch:
-    """Out of the Redis hash of a batch."""
+def batch(batch_id: str) -> Call[Batch | None]:
+    """One batch, None where there is none."""
+    return Call(
+        script("batch"), (batch_id,), lambda reply: _batch(batch_id, _pairs(reply)) if reply else None
+    )
+
+
+def _batch(batch_id: str, fields: dict[str, str]) -> Batch:
     counts = {state: int(fields.get(state, 0)) for state in State}
     created = moment(fields["createdAt"])
     assert created is not None

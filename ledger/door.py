@@ -142,11 +142,10 @@ class Ledger:
 
     def batch(self, batch_id: str) -> Batch:
         """One batch; NotFoundError where there is none."""
-        with _translated():
-            fields = cast("dict[str, str]", self.redis.hgetall(self.keys.batch(batch_id)))
-        if "total" not in fields:
+        batch = self.run(calls.batch(batch_id))
+        if batch is None:
             raise NotFoundError(f"no batch has the id {batch_id}")
-        return calls.batch_from_fields(batch_id, fields)
+        return batch
 
     def batch_job_ids(self, batch_id: str) -> list[str]:
         """The ids of a batch's jobs; empty where there is no such batch."""

@@ -52,13 +52,8 @@ end
 
 if api_key == '' and not has_token(now) then
   return {'token', '0', '', token, {}}
-elseif api_key ~= '' and next_use(api_key) > 0 then
-  -- A key that was refused: now and then, one job finds out whether it is taken again.
-  if next_use(api_key) > now then
-    return {'blocked', '0', whole(next_use(api_key) - now), token, {}}
-  end
-  limit = math.min(limit, 1)
-  put_off(api_key, tonumber(ARGV[10]), now)
+elseif api_key ~= '' and next_use(api_key) > now then
+  return {'blocked', '0', whole(next_use(api_key) - now), token, {}}
 end
 local open, state, till, reason = account_state(now)
 if not open then
@@ -67,8 +62,10 @@ end
 local probing = state == 'blocked' and reason == 'balance'
 if state == 'paused' then
   open_account()
-elseif probing then
-  -- One job finds out whether the account can pay again; the others wait for what it brings back.
+end
+local refused_key = api_key ~= '' and next_use(api_key) > 0
+if probing or refused_key then
+  -- One job finds out whether the account can pay, or the key is taken, again; the others wait for what it brings back.
   limit = math.min(limit, 1)
 end
 
@@ -91,6 +88,9 @@ if #jobs > 0 then
   redis.call('PEXPIRE', key('claim', claim_id), lease)
   if probing then
     redis.call('HSET', key('account'), 'until', whole(now + ARGV[8]))
+  end
+  if refused_key then
+    put_off(api_key, tonumber(ARGV[10]), now)
   end
 end
 

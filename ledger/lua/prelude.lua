@@ -6,6 +6,7 @@ local BASE = ARGV[1]
 local EVENTS_KEPT = 100000
 local WAKE_MS = 2000
 local WATCH_MS = 300
+local EXPIRED_AT_ONCE = 1000
 
 local function key(name, id)
   return BASE .. NAMES[name] .. (id or '')
@@ -89,6 +90,16 @@ local function expire(id, now)
     category = 'unknown', reason = '',
     message = 'the worker was lost during the create call; an instance may exist all the same: look in the console',
   })
+end
+
+-- Looks for leases that ran out among the latest due: where many jobs wait for an account to open, those that just ran
+-- out stand there.
+local function expire_lost(now)
+  for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', key('due'), now, '-inf', 'LIMIT', 0, EXPIRED_AT_ONCE)) do
+    if redis.call('HGET', key('job', id), 'state') == 'submitting' then
+      expire(id, now)
+    end
+  end
 end
 
 -- Whether a wake-up should be sent now: not while a shift with room looks for itself; otherwise once, then not again

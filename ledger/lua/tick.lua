@@ -2,16 +2,10 @@
 -- ARGV: base, worker, fingerprint of its credentials ('' is none), '1' if they are an API key
 -- Returns {wake, ms until there may be something to do, or ''}.
 
-local EXPIRED_AT_ONCE = 1000
 local now = now_ms()
 redis.call('ZADD', key('workers'), now, ARGV[2])
 
--- The latest due first: among many jobs that wait for an account to open, leases that just ran out stand there.
-for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', key('due'), now, '-inf', 'LIMIT', 0, EXPIRED_AT_ONCE)) do
-  if redis.call('HGET', key('job', id), 'state') == 'submitting' then
-    expire(id, now)
-  end
-end
+expire_lost(now)
 
 local first = redis.call('ZRANGE', key('due'), 0, 0, 'WITHSCORES')[2]
 if not first then

@@ -68,11 +68,12 @@ def test_a_job_whose_worker_is_killed_becomes_uncertain(
     world = make_world(request_timeout="1")
     world.cloud.script_faults("hang-after:60", name="victim")
     victim = world.worker(processes=1)
-    job = world.launcher.submit(body("victim"))
+    [job] = world.launcher.submit_many([body("victim")], batch="b").jobs
     wait_until(lambda: world.cloud.requests("victim"), description="the call arrives")
     victim.kill_all()
     if survivor:
         world.worker(processes=1)
+    wait_until(lambda: world.launcher.batch("b").done, description="the batch is done", timeout=20)
     ended = world.wait_for(job.id, State.UNCERTAIN, timeout=20)
     assert ended.error is not None
     assert "worker was lost" in ended.error.message
