@@ -63,7 +63,7 @@ class Launcher:
         self,
         request: Request,
         *,
-        key: str = "",
+        key: str | None = None,
         max_attempts: int | None = None,
         allow_unknown_fields: bool = False,
     ) -> Job:
@@ -205,7 +205,7 @@ class Launcher:
         """The ids of jobs, batches replaced by their jobs. NotFoundError names every id that is neither."""
         found: list[str] = []
         missing: list[str] = []
-        given = list(dict.fromkeys(ids))
+        given = [ids] if isinstance(ids, str) else list(dict.fromkeys(ids))
         for job_id, job in zip(given, self.ledger.jobs(given), strict=True):
             members = [job_id] if job is not None else self.ledger.batch_job_ids(job_id)
             found += members

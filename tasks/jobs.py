@@ -39,14 +39,19 @@ class Submission:
         job_id: str,
         *,
         entry: str = "",
-        key: str = "",
+        key: str | None = None,
         max_attempts: int | None = None,
     ) -> Submission:
-        """A validated request on its way. InputError where the key or the number of attempts cannot be used."""
+        """A validated request on its way. InputError where the key or the number of attempts cannot be used.
+
+        An empty key is refused: it most likely is a variable that was never set, and would protect nothing.
+        """
         problems = []
-        if not isinstance(key, str) or len(key) > KEY_LENGTH or not key.isprintable():
+        if key is not None and not (
+            isinstance(key, str) and key.strip() and key.isprintable() and len(key) <= KEY_LENGTH
+        ):
             problems.append(
-                Problem("", "the key cannot be used", f"at most {KEY_LENGTH} printable characters", "key")
+                Problem("", "the key cannot be used", f"1 to {KEY_LENGTH} printable characters", "key")
             )
         if max_attempts is not None and (
             isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1
@@ -57,7 +62,13 @@ class Submission:
         if problems:
             raise InputError(problems)
         return cls(
-            job_id, request.name, request.wire_json(), request.is_spot_instance, entry, key, max_attempts
+            job_id,
+            request.name,
+            request.wire_json(),
+            request.is_spot_instance,
+            entry,
+            key or "",
+            max_attempts,
         )
 
 

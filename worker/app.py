@@ -99,7 +99,7 @@ def submit(
     self: Any,
     body: Any = None,
     *surplus: Any,
-    key: Any = "",
+    key: Any = None,
     maxAttempts: Any = None,  # noqa: N803 (names on the wire are the API's camelCase)
     allowUnknownFields: Any = False,  # noqa: N803
     **unknown: Any,

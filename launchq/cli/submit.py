@@ -126,9 +126,10 @@ def submit_command(
     warnings = _warnings(intakes, token_used=use_token)
     if batch is not None:
         checked_batch(batch)
-    keys = [""] * len(entries)
+    keys: list[str | None] = [None] * len(entries)
     if key is not None:
-        keys = [key] if len(entries) == 1 else [f"{key}:{entry.identity}" for entry in entries]
+        # The first entry has the key itself, so that a file that has grown finds the job of its first submission.
+        keys = [key, *(f"{key}:{entry.identity}" if key else key for entry in entries[1:])]
     submissions = [
         Submission.of(
             entry.request, new_id(), entry=entry.identity if batch else "", key=one, max_attempts=max_attempts

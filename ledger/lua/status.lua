@@ -2,6 +2,7 @@
 -- Returns {now, account hash, token hash without its value, counts hash, {worker, last heard ...}, first due or ''}.
 
 local now = now_ms()
+expire_lost(now)
 local token = {}
 for at, field in ipairs({'source', 'storedAt', 'expiresAt'}) do
   token[at] = redis.call('HGET', key('token'), field) or ''

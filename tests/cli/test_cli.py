@@ -118,6 +118,7 @@ def test_waiting_ends_with_the_promised_exit_codes(make_world: Callable[..., Wor
         ["submit", "-", "--timeout", "10s"],
         ["submit", "-", "--batch", ""],
         ["submit", "-", "--key", "x" * 201],
+        ["submit", "-", "--key", ""],
         ["submit", "-", "--use-token"],
         ["list", "--state", "sleeping"],
         ["auth", "set-token"],
@@ -228,6 +229,17 @@ def test_max_attempts_of_the_command_line_is_the_jobs(make_world: Callable[..., 
     [job] = ran.document["jobs"]
     assert job["error"]["category"] == "transient"
     assert world.job(job["id"]).attempts == 2
+
+
+def test_a_file_that_has_grown_finds_the_job_of_its_key(world: World) -> None:
+    first = world.run("submit", "-", "--key", "order", "--json", stdin=json.dumps(body("one"))).document[
+        "jobs"
+    ][0]
+    grown = json.dumps([body("one"), body("two")])
+    again = world.run("submit", "-", "--key", "order", "--json", stdin=grown).document["jobs"]
+    assert [(job["id"] == first["id"], job["duplicate"]) for job in again] == [(True, True), (False, False)]
+    assert world.run("submit", "-", "--key", "order", "--count", "2", stdin=json.dumps(body("one"))).code == 2
+    assert world.launcher.account().counts[State.QUEUED] == 2
 
 
 def test_several_files_and_json_lines_make_one_submission(world: World) -> None:

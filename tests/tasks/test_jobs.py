@@ -119,15 +119,19 @@ def test_a_submission_carries_the_request_as_it_will_be_sent() -> None:
     assert made.body not in repr(made)
 
 
-@pytest.mark.parametrize("key", ["k" * (KEY_LENGTH + 1), "a\nb", "a\x00b", "half \ud83d"])
+@pytest.mark.parametrize("key", ["", " ", "k" * (KEY_LENGTH + 1), "a\nb", "a\x00b", "half \ud83d"])
 def test_a_key_that_cannot_be_used(key: str) -> None:
     with pytest.raises(InputError, match="key"):
         Submission.of(REQUEST, "j1", key=key)
 
 
-@pytest.mark.parametrize("key", ["", "k" * KEY_LENGTH, "每晚 训练:1/2"])
+@pytest.mark.parametrize("key", ["k" * KEY_LENGTH, "每晚 训练:1/2"])
 def test_a_key_that_can(key: str) -> None:
     assert Submission.of(REQUEST, "j1", key=key).key == key
+
+
+def test_no_key_is_none() -> None:
+    assert Submission.of(REQUEST, "j1").key == ""
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, "3", True])

@@ -73,7 +73,9 @@ def test_a_job_whose_worker_is_killed_becomes_uncertain(
     victim.kill_all()
     if survivor:
         world.worker(processes=1)
-    wait_until(lambda: world.launcher.batch("b").done, description="the batch is done", timeout=20)
+    counts = lambda: world.launcher.account().counts  # noqa: E731
+    wait_until(lambda: counts()[State.UNCERTAIN] == 1, description="the account shows it", timeout=20)
+    assert world.launcher.batch("b").done
     ended = world.wait_for(job.id, State.UNCERTAIN, timeout=20)
     assert ended.error is not None
     assert "worker was lost" in ended.error.message
