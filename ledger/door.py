@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
@@ -23,7 +23,7 @@ from ledger.keys import Keys
 from tasks.errors import LedgerError, NotFoundError, RefusedError
 from tasks.jobs import Batch, Job, Submission
 from tasks.request import request_differences
-from tasks.states import State
+from tasks.states import IN_DOUBT, State
 
 T = TypeVar("T")
 
@@ -32,6 +32,15 @@ SOCKET_TIMEOUT = 5.0
 
 ENTER_AT_ONCE = 1000
 """How many jobs one script call enters."""
+
+DURABILITY_SECONDS = 60.0
+"""How long it is believed how this Redis writes to its disk."""
+
+DISK_PATIENCE = 2.0
+"""Seconds that a claim may take to reach Redis' disk."""
+
+SEEN_SECONDS = 30 * 86400.0
+"""How long an instance is remembered that the list no longer shows."""
 
 READ_AT_ONCE = 500
 """How many jobs one script call reads, so that no call holds up Redis for long."""
@@ -128,14 +137,14 @@ class Ledger:
         if lines:
             raise RefusedError("\n".join(lines))
 
-    def jobs(self, job_ids: Sequence[str]) -> list[Job | None]:
-        """The jobs with these ids, None for each that does not exist."""
+    def jobs(self, job_ids: Sequence[str], *, history: bool = False) -> list[Job | None]:
+        """The jobs with these ids, with their histories if wanted; None for each that does not exist."""
         groups = (job_ids[at : at + READ_AT_ONCE] for at in range(0, len(job_ids), READ_AT_ONCE))
-        return [job for group in groups for job in self.run(calls.read(group))]
+        return [job for group in groups for job in self.run(calls.read(group, history=history))]
 
     def job(self, job_id: str) -> Job:
-        """One job; NotFoundError where there is none."""
-        [job] = self.jobs([job_id])
+        """One job with its history; NotFoundError where there is none."""
+        [job] = self.jobs([job_id], history=True)
         if job is None:
             raise NotFoundError(f"no job has the id {job_id}")
         return job
@@ -155,16 +164,17 @@ class Ledger:
     def list_jobs(
         self, *, state: State | None = None, batch: str | None = None, limit: int = 100
     ) -> list[Job]:
-        """The jobs, the latest change first."""
+        """The jobs, the latest change first; those in doubt, if asked for, with their histories."""
         if batch is not None:
             ids = self.batch_job_ids(batch)
         else:
             with _translated():
                 pipeline = self.redis.pipeline(transaction=False)
-                pipeline.zrange(self.keys.base + "due", 0, -1)
-                pipeline.zrange(self.keys.base + "ended", 0, -1)
+                for home in ("due", "leases", "ended"):
+                    pipeline.zrange(self.keys.base + home, 0, -1)
                 ids = [job_id for part in pipeline.execute() for job_id in part]
-        jobs = [job for job in self.jobs(ids) if job is not None and state in (None, job.state)]
+        found = self.jobs(ids, history=state in IN_DOUBT)
+        jobs = [job for job in found if job is not None and state in (None, job.state)]
         jobs.sort(key=lambda job: (job.updated_at, job.name), reverse=True)
         return jobs[:limit] if limit else jobs
 
@@ -235,6 +245,7 @@ class AsyncLedger:
         from redis.asyncio.retry import Retry as AsyncRetry
 
         self.keys = Keys(prefix)
+        self._url = url
         self.redis = Redis.from_url(
             url, retry=AsyncRetry(ExponentialBackoff(cap=1.0, base=0.05), 3), **connection_options()
         )
@@ -252,3 +263,59 @@ class AsyncLedger:
             except NoScriptError:
                 reply = await self.redis.eval(call.script.text, 1, *arguments)
             return call.parse(reply)
+
+    async def writes_later(self) -> bool:
+        """Whether this Redis confirms a write before it is on its disk, and can be asked to wait for it.
+
+        That is an append-only file without `appendfsync always`, on Redis 7.2 or later. Before, there is nothing to ask.
+        """
+        known, until = _WRITES_LATER.get(self._url, (False, 0.0))
+        if time.monotonic() < until:
+            return known
+        with _translated():
+            server = await self.redis.info()
+            fsync = None
+            with suppress(
+                RedisError
+            ):  # hosted servers often refuse CONFIG; then it is waited for in any case
+                fsync = (await self.redis.config_get("appendfsync")).get("appendfsync")
+        version = tuple(int(part) for part in str(server.get("redis_version", "0")).split(".")[:2])
+        later = bool(server.get("aof_enabled")) and version >= WAITAOF_SINCE and fsync != "always"
+        _WRITES_LATER[self._url] = later, time.monotonic() + DURABILITY_SECONDS
+        return later
+
+    async def on_disk(self, claim_id: str, lease: float) -> bool:
+        """Wait until what this claim took is on Redis' disk. False where it is not, or not in time.
+
+        Any later write of this Redis that is on the disk says so of all before it; that it finds the claim says that it
+        is the same Redis still, not one that was started again and has forgotten it.
+        """
+        with _translated():
+            pipeline = self.redis.pipeline(transaction=False)
+            pipeline.pexpire(self.keys.claim(claim_id), round(lease * 1000))
+            pipeline.execute_command("WAITAOF", 1, 0, round(DISK_PATIENCE * 1000))
+            found, (here, _) = await pipeline.execute()
+        return bool(found) and int(here) >= 1
+
+    async def forget_unseen(self, shown: Container[str]) -> None:
+        """Forget instances that were first seen long ago and that a whole listing, `shown`, no longer has."""
+        with _translated():
+            seconds, _ = await self.redis.time()
+            old: Any = await self.redis.zrange(
+                self.keys.seen,
+                "-inf",
+                round((seconds - SEEN_SECONDS) * 1000),
+                byscore=True,
+                offset=0,
+                num=10_000,
+            )
+            gone = [instance for instance in old if instance not in shown]
+            if gone:
+                await self.redis.zrem(self.keys.seen, *gone)
+
+
+WAITAOF_SINCE = (7, 2)
+"""The version of Redis that brought WAITAOF."""
+
+_WRITES_LATER: dict[str, tuple[bool, float]] = {}
+"""By Redis' URL: whether it writes later, and until when that is believed."""

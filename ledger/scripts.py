@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from ledger.keys import lua_names
-from tasks.states import ENDS, MOVES
+from tasks.states import ENDS, IN_DOUBT, MOVES, WATCHED
 
 _FOLDER = Path(__file__).parent / "lua"
 
@@ -33,6 +33,10 @@ def _head() -> str:
         f"{state} = {{{', '.join(f'{event} = {new.value!r}' for event, new in moves.items())}}}"
         for state, moves in MOVES.items()
     )
-    ends = ", ".join(f"{state} = true" for state in sorted(ENDS))
-    tables = (lua_names(), f"local MOVES = {{{moves}}}", f"local ENDS = {{{ends}}}")
+    groups = {"ENDS": ENDS, "WATCHED": WATCHED, "IN_DOUBT": IN_DOUBT}
+    sets = (
+        f"local {name} = {{{', '.join(f'{state} = true' for state in sorted(states))}}}"
+        for name, states in groups.items()
+    )
+    tables = (lua_names(), f"local MOVES = {{{moves}}}", *sets)
     return "\n".join((*tables, (_FOLDER / "prelude.lua").read_text(encoding="utf-8")))

@@ -1,15 +1,12 @@
--- Reads jobs. A job whose lease has run out is looked at on the way, so that nobody reads `submitting` of a call
--- that died with its worker, even while no worker runs.
--- ARGV: base, job ids. Returns for each its hash as a flat list, empty where there is none.
+-- Reads jobs. ARGV: base, '1' with their histories, job ids.
+-- Returns for each {its hash as a flat list, empty where there is none; its history, oldest first}.
 
-local now = now_ms()
 local jobs = {}
-for at = 2, #ARGV do
+for at = 3, #ARGV do
   local id = ARGV[at]
-  local job = redis.call('HMGET', key('job', id), 'state', 'dueAt')
-  if job[1] == 'submitting' and tonumber(job[2]) <= now then
-    expire(id, now)
-  end
-  jobs[#jobs + 1] = redis.call('HGETALL', key('job', id))
+  jobs[#jobs + 1] = {
+    redis.call('HGETALL', key('job', id)),
+    ARGV[2] == '1' and redis.call('LRANGE', key('history', id), 0, -1) or {},
+  }
 end
 return jobs
