@@ -314,16 +314,16 @@ def rearm(act_id: str, job_ids: Iterable[str]) -> Call[tuple[bool, list[Done]]]:
     )
 
 
-def read(job_ids: Sequence[str], *, history: bool = False) -> Call[list[Job | None]]:
-    """The jobs with these ids, with their histories if wanted; None for each that does not exist."""
+def read(job_ids: Sequence[str]) -> Call[list[Job | None]]:
+    """The jobs with these ids, None for each that does not exist."""
 
     def parse(reply: list[tuple[list[str], list[str]]]) -> list[Job | None]:
         return [
-            Job.from_fields(job_id, _pairs(flat), lines if history else None) if flat else None
-            for job_id, (flat, lines) in zip(job_ids, reply, strict=True)
+            Job.from_redis(job_id, _pairs(flat), history) if flat else None
+            for job_id, (flat, history) in zip(job_ids, reply, strict=True)
         ]
 
-    return Call(script("read"), (_flag(history), *job_ids), parse)
+    return Call(script("read"), job_ids, parse)
 
 
 def tick(

@@ -23,7 +23,7 @@ from ledger.keys import Keys
 from tasks.errors import LedgerError, NotFoundError, RefusedError
 from tasks.jobs import Batch, Job, Submission
 from tasks.request import request_differences
-from tasks.states import IN_DOUBT, State
+from tasks.states import State
 
 T = TypeVar("T")
 
@@ -137,14 +137,14 @@ class Ledger:
         if lines:
             raise RefusedError("\n".join(lines))
 
-    def jobs(self, job_ids: Sequence[str], *, history: bool = False) -> list[Job | None]:
-        """The jobs with these ids, with their histories if wanted; None for each that does not exist."""
+    def jobs(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """The jobs with these ids, None for each that does not exist."""
         groups = (job_ids[at : at + READ_AT_ONCE] for at in range(0, len(job_ids), READ_AT_ONCE))
-        return [job for group in groups for job in self.run(calls.read(group, history=history))]
+        return [job for group in groups for job in self.run(calls.read(group))]
 
     def job(self, job_id: str) -> Job:
-        """One job with its history; NotFoundError where there is none."""
-        [job] = self.jobs([job_id], history=True)
+        """One job; NotFoundError where there is none."""
+        [job] = self.jobs([job_id])
         if job is None:
             raise NotFoundError(f"no job has the id {job_id}")
         return job
@@ -164,7 +164,7 @@ class Ledger:
     def list_jobs(
         self, *, state: State | None = None, batch: str | None = None, limit: int = 100
     ) -> list[Job]:
-        """The jobs, the latest change first; those in doubt, if asked for, with their histories."""
+        """The jobs, the latest change first."""
         if batch is not None:
             ids = self.batch_job_ids(batch)
         else:
@@ -173,8 +173,7 @@ class Ledger:
                 for home in ("due", "leases", "ended"):
                     pipeline.zrange(self.keys.base + home, 0, -1)
                 ids = [job_id for part in pipeline.execute() for job_id in part]
-        found = self.jobs(ids, history=state in IN_DOUBT)
-        jobs = [job for job in found if job is not None and state in (None, job.state)]
+        jobs = [job for job in self.jobs(ids) if job is not None and state in (None, job.state)]
         jobs.sort(key=lambda job: (job.updated_at, job.name), reverse=True)
         return jobs[:limit] if limit else jobs
 

@@ -173,7 +173,7 @@ class Happening:
 class Job:
     """One launch job. `request` is the wire body as given; times are aware, in UTC.
 
-    `history` has the latest happenings, the oldest of them first, where it was asked for; None where it was not.
+    `history` has the latest happenings, the oldest of them first.
     """
 
     id: str
@@ -189,7 +189,7 @@ class Job:
     updated_at: datetime
     request: dict[str, Any] = field(repr=False)
     unique_names: bool = False
-    history: tuple[Happening, ...] | None = field(default=None, repr=False)
+    history: tuple[Happening, ...] = field(default=(), repr=False)
 
     @property
     def sent_name(self) -> str:
@@ -202,8 +202,8 @@ class Job:
         return self.state in ENDS
 
     @classmethod
-    def from_fields(cls, job_id: str, fields: Mapping[str, str], history: Sequence[str] | None = None) -> Job:
-        """Out of the Redis hash of a job, and the list of its history where that was read."""
+    def from_redis(cls, job_id: str, fields: Mapping[str, str], history: Sequence[str] = ()) -> Job:
+        """Out of the Redis hash of a job, and the list of its history."""
         state = State(fields["state"])
         message = fields.get("message", "")
         category = fields.get("category", "")
@@ -221,13 +221,13 @@ class Job:
             updated_at=_moment(fields["updatedAt"]),
             request=json.loads(fields.get("request") or "{}"),
             unique_names=bool(fields.get("unique")),
-            history=None if history is None else tuple(Happening.from_json(text) for text in history),
+            history=tuple(Happening.from_json(text) for text in history),
         )
 
     def document(self, *, show_script: bool = False) -> dict[str, Any]:
-        """The JSON form; the init script, which may hold secrets, only where asked for; the history only if it was read."""
+        """The JSON form; the init script, which may hold secrets, only where asked for."""
         request = self.request if show_script else redacted(self.request)
-        document: dict[str, Any] = {
+        return {
             "id": self.id,
             "batchId": self.batch_id,
             "name": self.name,
@@ -242,10 +242,8 @@ class Job:
             "createdAt": rfc3339(self.created_at),
             "updatedAt": rfc3339(self.updated_at),
             "request": request | {"name": self.sent_name} if self.unique_names else request,
+            "history": [happening.document() for happening in self.history],
         }
-        if self.history is not None:
-            document["history"] = [happening.document() for happening in self.history]
-        return document
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,9 @@ class Stage(IntEnum):
 class Call:
     """What is known about one call while it runs."""
 
+    stage: Stage = Stage.BUILDING
     send_before: float = math.inf
     """By `clock.now()`: later than this, the request must not leave any more."""
-    stage: Stage = Stage.BUILDING
     _connection: Connection | None = None
     _transport: asyncio.Transport | None = None
 

@@ -23,7 +23,7 @@ from launchq.cli.output import (
 from launchq.launcher import Launcher
 from tasks.errors import NotFoundError
 from tasks.jobs import Batch, Job, moment, rfc3339
-from tasks.states import State
+from tasks.states import IN_DOUBT, State
 
 if TYPE_CHECKING:
     from ledger.calls import Account
@@ -99,7 +99,7 @@ def list_command(state: str | None, batch: str | None, limit: int, show_script: 
         note(f"account: {account_line(account)}")
     print_jobs(jobs)
     for job in jobs:
-        if job.history:
+        if state in IN_DOUBT:
             click.echo(f"\n{job.id}, sent as {job.sent_name}")
             _print_history(job)
 
