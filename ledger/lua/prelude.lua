@@ -163,9 +163,11 @@ end
 
 -- What a job gets when the end of its last attempt becomes unknown, and when it is looked up first.
 local function doubt(id, now, delays)
-  local job = redis.call('HMGET', key('job', id), 'dueAt', 'attempts', 'tries')
+  local job = redis.call('HMGET', key('job', id), 'dueAt', 'attempts', 'tries', 'doubtful', 'attempt')
   return {
-    doubtedAt = whole(now), leaseEnd = job[1], lookups = '0', absences = '0', doubtful = '1', reason = '',
+    doubtedAt = whole(now), leaseEnd = job[1], lookups = '0', absences = '0', reason = '',
+    -- The first attempt that may have created an instance.
+    doubtful = job[4] or job[5],
     attempts = whole((tonumber(job[2]) or 0) + 1), tries = whole((tonumber(job[3]) or 0) + 1),
   }, now + lookups_at(delays)[1]
 end
@@ -174,7 +176,7 @@ end
 -- error.
 local function settle_doubt(id)
   redis.call('HDEL', key('job', id), 'message', 'category', 'reason', 'since', 'baseline', 'doubtedAt', 'leaseEnd', 'lookups',
-    'absences', 'doubtful')
+    'absences', 'doubtful', 'lookedUpBy')
 end
 
 -- Leases that ran out: their workers died or were paused, and nobody knows what their calls did.

@@ -51,7 +51,7 @@ end
 local states = {}
 for at = 9, #ARGV, FIELDS do
   local id, attempt, event, instance = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 6]
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'attempts', 'tries', 'cancelRequested', 'state', 'worker')
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'attempts', 'tries', 'cancelRequested', 'state', 'worker', 'doubtful')
   local new = false
   local set = {reason = ARGV[at + 3], category = ARGV[at + 4], message = ARGV[at + 5]}
   local look = now + ARGV[at + 7]
@@ -81,6 +81,10 @@ for at = 9, #ARGV, FIELDS do
       set.instanceId = instance
     end
     new = move(id, event, now, look, set, job[6])
+    if new and IN_DOUBT[job[5]] and job[7] == attempt then
+      -- It is certain after all what the first attempt in doubt did: a later one is compared with a listing of its own.
+      redis.call('HDEL', key('job', id), 'doubtful')
+    end
   end
   if new == 'succeeded' then
     own(instance, id, now)

@@ -43,7 +43,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
       end
     end
     if job[5] then
+      -- Without an owner, but not new to anybody: no job that has been in doubt since before takes it for its own.
       redis.call('HDEL', key('owners'), job[5])
+      redis.call('ZADD', key('seen'), 'XX', 0, job[5])
     end
     redis.call('DEL', key('job', id), key('history', id))
     redis.call('ZREM', key('ended'), id)

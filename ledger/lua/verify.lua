@@ -1,5 +1,6 @@
 -- What a lookup says about jobs whose last attempt has an unknown end. Each names the attempt that was looked up, and is
--- left alone unless that is still the job's last and still unknown; so this is safe to repeat.
+-- left alone unless that is still the job's last and still unknown; and one asker's list counts once. So this is safe to
+-- repeat.
 -- ARGV: base, asker, verify delays, max attempts of jobs without their own, why the list could not be read ('' if it was
 --       read to its end),
 --       then for each job: id, attempt, name sent, delay of a next attempt (ms), number of instances of that name, their ids
@@ -36,7 +37,8 @@ local function candidates(id, job, found)
 end
 
 local function look_again(id, job, when, message)
-  redis.call('HSET', key('job', id), 'lookups', whole(job.lookups), 'absences', whole(job.absences), 'dueAt', whole(when))
+  redis.call('HSET', key('job', id), 'lookups', whole(job.lookups), 'absences', whole(job.absences), 'dueAt', whole(when),
+    'lookedUpBy', asker)
   redis.call('ZADD', key('leases'), when, id)
   if message then
     note(id, now, {event = 'lookup', state = 'verifying', attempt = job.attempt, message = message, by = 'lookup'})
@@ -111,9 +113,11 @@ while place <= #ARGV do
   end
   place = place + 5 + many
   local kept = redis.call('HMGET', key('job', id), 'state', 'attempt', 'unique', 'since', 'baseline', 'doubtedAt', 'leaseEnd',
-    'lookups', 'absences', 'tries', 'maxAttempts', 'cancelRequested', 'message')
+    'lookups', 'absences', 'tries', 'maxAttempts', 'cancelRequested', 'message', 'lookedUpBy')
   if kept[1] ~= 'verifying' or kept[2] ~= attempt then
     states[#states + 1] = 'stale'
+  elseif kept[14] == asker then
+    states[#states + 1] = kept[1]
   else
     local job = {
       attempt = attempt, unique = kept[3], since = tonumber(kept[4] or '0'), baseline = kept[5] or '',
