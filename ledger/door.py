@@ -266,7 +266,8 @@ class AsyncLedger:
     async def writes_later(self) -> bool:
         """Whether this Redis confirms a write before it is on its disk, and can be asked to wait for it.
 
-        That is an append-only file without `appendfsync always`, on Redis 7.2 or later. Before, there is nothing to ask.
+        That is an append-only file with `appendfsync everysec`, on Redis 7.2 or later. Before, there is nothing to ask; and
+        with `appendfsync no`, nobody knows when the disk has it.
         """
         known, until = _WRITES_LATER.get(self._url, (False, 0.0))
         if time.monotonic() < until:
@@ -279,7 +280,7 @@ class AsyncLedger:
             ):  # hosted servers often refuse CONFIG; then it is waited for in any case
                 fsync = (await self.redis.config_get("appendfsync")).get("appendfsync")
         version = tuple(int(part) for part in str(server.get("redis_version", "0")).split(".")[:2])
-        later = bool(server.get("aof_enabled")) and version >= WAITAOF_SINCE and fsync != "always"
+        later = bool(server.get("aof_enabled")) and version >= WAITAOF_SINCE and fsync not in {"always", "no"}
         _WRITES_LATER[self._url] = later, time.monotonic() + DURABILITY_SECONDS
         return later
 
