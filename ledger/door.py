@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from ledger import calls
 from ledger.calls import Call, Enqueued
+from ledger.durability import Durability
 from ledger.keys import Keys
 from tasks.errors import LedgerError, NotFoundError, RefusedError
 from tasks.jobs import Batch, Job, Submission
@@ -211,7 +212,7 @@ class Ledger:
             self.redis.zrem(self.keys.workers, worker)
 
     def server(self) -> dict[str, Any]:
-        """What Redis says of itself, with `appendonly` and `appendfsync` where it lets them be read."""
+        """What Redis says of itself, with `appendfsync` where it lets that be read."""
         with _translated():
             began = time.monotonic()
             self.redis.ping()
@@ -221,9 +222,7 @@ class Ledger:
             with suppress(
                 RedisError
             ):  # hosted servers often refuse CONFIG; the caller says that it does not know
-                # One at a time: Redis before 7 takes no more.
-                for name in ("appendonly", "appendfsync"):
-                    configuration |= cast("dict[str, str]", self.redis.config_get(name))
+                configuration = cast("dict[str, str]", self.redis.config_get("appendfsync"))
         return {**information, **configuration, "latency": latency}
 
 
@@ -263,26 +262,19 @@ class AsyncLedger:
                 reply = await self.redis.eval(call.script.text, 1, *arguments)
             return call.parse(reply)
 
-    async def writes_later(self) -> bool:
-        """Whether this Redis confirms a write before it is on its disk, and can be asked to wait for it.
-
-        That is an append-only file with `appendfsync everysec`, on Redis 7.2 or later. Before, there is nothing to ask; and
-        with `appendfsync no`, nobody knows when the disk has it.
-        """
-        known, until = _WRITES_LATER.get(self._url, (False, 0.0))
-        if time.monotonic() < until:
-            return known
+    async def durability(self) -> Durability:
+        """How this Redis writes to its disk. Looked up once a minute in each process."""
+        known = _DURABILITY.get(self._url)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
         with _translated():
-            server = await self.redis.info()
+            information = await self.redis.info()
             fsync = None
-            with suppress(
-                RedisError
-            ):  # hosted servers often refuse CONFIG; then it is waited for in any case
+            with suppress(RedisError):  # hosted servers often refuse CONFIG
                 fsync = (await self.redis.config_get("appendfsync")).get("appendfsync")
-        version = tuple(int(part) for part in str(server.get("redis_version", "0")).split(".")[:2])
-        later = bool(server.get("aof_enabled")) and version >= WAITAOF_SINCE and fsync not in {"always", "no"}
-        _WRITES_LATER[self._url] = later, time.monotonic() + DURABILITY_SECONDS
-        return later
+        durability = Durability.of(information, fsync)
+        _DURABILITY[self._url] = durability, time.monotonic() + DURABILITY_SECONDS
+        return durability
 
     async def on_disk(self, claim_id: str, lease: float) -> bool:
         """Wait until what this claim took is on Redis' disk. False where it is not, or not in time.
@@ -314,8 +306,5 @@ class AsyncLedger:
                 await self.redis.zrem(self.keys.seen, *gone)
 
 
-WAITAOF_SINCE = (7, 2)
-"""The version of Redis that brought WAITAOF."""
-
-_WRITES_LATER: dict[str, tuple[bool, float]] = {}
-"""By Redis' URL: whether it writes later, and until when that is believed."""
+_DURABILITY: dict[str, tuple[Durability, float]] = {}
+"""By Redis' URL: how it writes to its disk, and until when that is believed."""

@@ -20,6 +20,7 @@ from typing import Any
 from config import Settings
 from ledger import AsyncLedger, calls
 from ledger.calls import AccountNews, Claim, Claimed, HeldToken, Report
+from ledger.durability import Durability
 from tasks.errors import LedgerError
 from tasks.retry import UNSENT, Outcome, RetryPolicy, decide
 from tasks.states import Event
@@ -204,7 +205,9 @@ class Shift:
     async def _on_disk(self, claim_id: str) -> bool:
         """Whether what a claim took is safe, once for the whole group: before that, nothing of it may be sent."""
         try:
-            return not await self._ledger.writes_later() or await self._ledger.on_disk(claim_id, self._lease)
+            if await self._ledger.durability() is not Durability.AWAITED:
+                return True  # either it is on the disk already, or there is nothing to wait for
+            return await self._ledger.on_disk(claim_id, self._lease)
         except LedgerError as error:
             logger.warning(
                 "held back, since it is not known whether their claim is on Redis' disk: %s", error
