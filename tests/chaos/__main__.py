@@ -38,6 +38,7 @@ def number(name: str, text: str) -> Any:
 @number("token_life", "seconds that a token is good")
 @number("latency", "seconds that the cloud takes for an answer")
 @number("request_timeout", "seconds that a worker waits for an answer")
+@number("verify_delays", "seconds after an unknown end at which launchq looks for the instance")
 @number("hard_end", "seconds after which a run reports what it has")
 @click.option(
     "--names",
@@ -54,8 +55,9 @@ def number(name: str, text: str) -> Any:
     show_default=True,
     help="who is put to the test",
 )
-@click.option("--json", "target", type=click.Path(path_type=Path), help="write all figures here")
-def main(names: str, subject: str, target: Path | None, **values: Any) -> None:
+@click.option("--json", "target", type=click.Path(path_type=Path), help="write all figures to this file")
+@click.option("--logs", type=click.Path(path_type=Path), help="keep the workers' logs in this folder")
+def main(names: str, subject: str, target: Path | None, logs: Path | None, **values: Any) -> None:
     """Launch many instances on a simulated cloud that fails, while workers and Redis are killed; then hold the cloud's
     own books against the ledger.
 
@@ -68,7 +70,8 @@ def main(names: str, subject: str, target: Path | None, **values: Any) -> None:
     results: list[Result] = []
     for which, kind in runs(subject, names):
         with Progress(f"{which}, {kind} names") as progress:
-            results.append(run(which, kind, plan, progress))
+            folder = None if logs is None else logs / f"{which}-{kind}"
+            results.append(run(which, kind, plan, progress, logs=folder))
     print_table(results)
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)

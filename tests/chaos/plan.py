@@ -36,7 +36,7 @@ LIST_FAULT_MIX = {
 }
 """The same for list calls, which buy nothing."""
 
-FIRST_REDIS_KILL = 3.0
+FIRST_REDIS_KILL = 2.0
 """Seconds after the start: by then many calls are in flight."""
 
 
@@ -83,6 +83,8 @@ class Plan:
     latency: float = 0.5
     """Time that the cloud takes for an answer."""
     request_timeout: float = 2.0
+    verify_delays: str = "1,2,4"
+    """Times after an unknown end at which launchq looks for the instance."""
     hard_end: float = 900.0
     """Time after which the run reports what it has."""
 
@@ -116,7 +118,7 @@ class Plan:
     def _redis_kills(self) -> Iterator[Strike]:
         dice = random.Random(f"{self.seed} redis")
         for number in range(self.redis_kills):
-            down = FIRST_REDIS_KILL + 6.0 * number + dice.uniform(0, 3)
+            down = FIRST_REDIS_KILL + 6.0 * number + dice.uniform(0, 2)
             yield Strike(down, Kind.REDIS)
             yield Strike(down + dice.uniform(0.3, 1.5), Kind.REDIS_BACK)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from chaos.plan import Kind, Plan, Strike
@@ -76,8 +78,10 @@ class Result:
         }
 
 
-def run(which: str, names: str, plan: Plan, progress: Progress | None = None) -> Result:
-    """One run of one subject. Whatever is started ends with it."""
+def run(
+    which: str, names: str, plan: Plan, progress: Progress | None = None, *, logs: Path | None = None
+) -> Result:
+    """One run of one subject. Whatever is started ends with it; `logs` is a folder in which to keep what workers said."""
     options = CloudOptions(
         latency=plan.latency, token_life=plan.token_life, refuse=plan.refused, seed=plan.seed
     )
@@ -96,6 +100,8 @@ def run(which: str, names: str, plan: Plan, progress: Progress | None = None) ->
             return Result(which, names, plan, tally, chaos.blows, seconds, timed_out, faults_met, cloud)
         finally:
             subject.close()
+            if logs is not None:
+                shutil.copytree(world.folder, logs, dirs_exist_ok=True)
 
 
 class Chaos:

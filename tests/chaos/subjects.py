@@ -70,7 +70,7 @@ class LaunchqSubject:
             "max_attempts": 50,
             "backoff_base": 0.2,
             "backoff_cap": 2,
-            "verify_delays": "1,2,4",
+            "verify_delays": plan.verify_delays,
             "rate_limit": "0",
         }
         # Some of them only later versions know.
@@ -122,9 +122,9 @@ class CelerySubject:
     STATES: ClassVar = {"SUCCESS": "succeeded", "FAILURE": "failed", "REVOKED": "cancelled"}
     """Of results. All others, and no result, are no end."""
 
-    QUIET = 6.0
-    """Seconds for which the queue must be empty and nothing unacknowledged: longer than the time between two looks of a
-    worker, so that nothing can be on its way."""
+    QUIET = 3.0
+    """Seconds for which the queue must be empty and nothing unacknowledged. A message is in neither for some milliseconds
+    only, while a worker takes it; if that worker dies then, it is gone for good."""
 
     def __init__(self, world: World, plan: Plan) -> None:
         self._world = world
