@@ -6,8 +6,9 @@ reports; a result for each task. It is meant to be a fair opponent:
 
 - A thread for each call (`--pool threads`): the task only waits for the network, and a prefork child for each of over
   a hundred calls in flight would not fit on a small machine. So as many calls are in flight as launchq has.
-- `visibility_timeout` 30 s: the default, an hour, would leave a dead worker's messages alone for so long. It outlasts the longest
-  task (login and create, 2 s each) and the longest countdown (8 s) together, so no message is delivered again while its task lives.
+- `visibility_timeout` 30 s, looked at every 5 s: by default, a dead worker's messages are left alone for an hour, and then looked
+  for about every 100 s. It outlasts the longest task (login and create, 2 s each) and the longest countdown (8 s) together, so
+  no message is delivered again while its task lives.
 - One token for all threads of a process, made again before it ends and when the API refuses it.
 - One HTTP client for each process, with a timeout, and connections that are used again.
 - An answer that refuses the request is an error at once. Retries that would be of no use are not made.
@@ -25,7 +26,7 @@ from typing import Any
 import httpx
 from celery import Celery
 
-VISIBILITY_TIMEOUT = 30.0
+VISIBILITY_TIMEOUT = 30
 
 app = Celery("plain_celery", broker=os.environ["PLAIN_REDIS_URL"], backend=os.environ["PLAIN_REDIS_URL"])
 app.conf.update(
@@ -33,7 +34,12 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT, "socket_keepalive": True},
+    broker_transport_options={
+        "visibility_timeout": VISIBILITY_TIMEOUT,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_keepalive": True,
+    },
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     result_extended=False,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.plan import Kind, Plan, Strike
-from chaos.subjects import AwayError, Subject, make_subject, start_workers
+from chaos.subjects import AwayError, Subject, make_subject
 from chaos.tally import UNCERTAIN_AT_MOST, Tally, count
 from harness import Worker, World, wait_until
 from sandbox import CloudOptions
@@ -90,8 +90,10 @@ def run(
         world.cloud.set_fault_rates(plan.list_fault_rates(), endpoint="list")
         subject = make_subject(which, names, world, plan)
         try:
-            workers = start_workers(subject, plan.workers)
             subject.submit(["trainer"] * plan.jobs if names == "same" else plan.names())
+            workers = [subject.start_worker() for _ in range(plan.workers)]
+            # The time runs from the first call on, so that the blows meet every subject at the same stage.
+            wait_until(lambda: world.cloud.state()["creates"], description="the first call", timeout=60)
             chaos = Chaos(world, subject, workers, plan, progress or (lambda *_: None))
             seconds, timed_out = chaos.go()
             tally = count(subject.records(), world.cloud.instances())

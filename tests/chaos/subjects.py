@@ -15,15 +15,13 @@ from celery import Celery
 from chaos.plan import Plan
 from chaos.tally import ENDS, Record
 from config import Settings
-from harness import ROOT, Worker, World, body, wait_until
+from harness import ROOT, Worker, World, body
 from launchq import Launcher
 from tasks.errors import LedgerError
 
 NAMES = ("unique", "exact", "same")
 """`unique`: distinct names, to which launchq adds its tag; `exact`: the same names sent as they are; `same`: one name for
 all jobs, sent as it is."""
-
-START_TIMEOUT = 60.0
 
 
 class AwayError(Exception):
@@ -35,9 +33,6 @@ class Subject(Protocol):
 
     def start_worker(self) -> Worker:
         """One more worker, not waited for."""
-
-    def is_ready(self, worker: Worker) -> bool:
-        """Whether a worker takes jobs."""
 
     def submit(self, names: Sequence[str]) -> None:
         """Enter a job for each name; once it returns, none of them may get lost."""
@@ -78,9 +73,6 @@ class LaunchqSubject:
 
     def start_worker(self) -> Worker:
         return self._world.worker(processes=self._plan.processes, ready=False)
-
-    def is_ready(self, worker: Worker) -> bool:
-        return any(name.endswith(f":{worker.pid}") for name in self._world.launcher.account().workers)
 
     def submit(self, names: Sequence[str]) -> None:
         tags: dict[str, Any] = {}
@@ -151,9 +143,6 @@ class CelerySubject:
             ready=False,
         )
 
-    def is_ready(self, worker: Worker) -> bool:
-        return " ready." in worker.log()
-
     def submit(self, names: Sequence[str]) -> None:
         self._names = list(names)
         self._ids = [self._app.send_task("create_instance", [body(name)]).id for name in names]
@@ -199,16 +188,3 @@ def make_subject(which: str, names: str, world: World, plan: Plan) -> Subject:
     if which == "celery":
         return CelerySubject(world, plan)
     return LaunchqSubject(world, plan, unique_names=names == "unique")
-
-
-def start_workers(subject: Subject, number: int) -> list[Worker]:
-    """So many workers, all of them ready."""
-    workers = [subject.start_worker() for _ in range(number)]
-    for worker in workers:
-        wait_until(
-            lambda worker=worker: subject.is_ready(worker) or worker.ended,
-            description="a worker gets ready",
-            timeout=START_TIMEOUT,
-        )
-        assert not worker.ended, worker.log()
-    return workers
