@@ -337,3 +337,190 @@ def test_many_workers_at_once_take_each_job_once(box: Box) -> None:
     for thread in threads:
         thread.join()
     assert sorted(taken) == sorted(f"j{number}" for number in range(300))
+
+
+class TestListing:
+    """A name that is sent as it is waits for a listing from before it, by which its instance is told from others."""
+
+    def test_where_none_was_made_it_waits_and_one_is_wanted(self, box: Box) -> None:
+        box.never_listed()
+        [job_id] = box.enter("a")
+        claim = box.claim()
+        assert (claim.why, claim.jobs, claim.lookup, claim.wait) == ("listing", (), True, 0.05)
+        assert box.state(job_id) == "queued"
+
+    def test_while_somebody_makes_it_no_other_is_wanted(self, box: Box) -> None:
+        box.never_listed()
+        box.enter("a")
+        box.turn("other")
+        claim = box.claim()
+        assert (claim.why, claim.jobs, claim.lookup, claim.wait) == ("listing", (), False, 0.05)
+
+    def test_once_it_was_made_the_job_goes(self, box: Box) -> None:
+        box.never_listed()
+        box.enter("a")
+        box.look_up()
+        claim = box.claim()
+        assert (claim.why, len(claim.jobs), claim.lookup) == ("", 1, False)
+
+    def test_where_none_can_be_had_it_does_not_wait(self, box: Box) -> None:
+        box.never_listed()
+        box.enter("a")
+        box.look_up(flaw="HTTP 500")
+        claim = box.claim()
+        assert (claim.why, len(claim.jobs), claim.lookup) == ("", 1, False)
+
+    def test_after_a_while_it_waits_again_for_one(self, box: Box) -> None:
+        box.never_listed()
+        box.enter("a")
+        failed = box.now() - round(calls.RELIST_SECONDS * 1000) - 1
+        box.redis.hset(box.keys.base + "listing", "failedAt", failed)
+        claim = box.claim()
+        assert (claim.why, claim.jobs, claim.lookup) == ("listing", (), True)
+
+    def test_one_that_is_too_old_is_none(self, box: Box) -> None:
+        listed_seconds_ago(box, calls.BASELINE_SECONDS + 1)
+        box.enter("a")
+        claim = box.claim()
+        assert (claim.why, claim.jobs, claim.lookup) == ("listing", (), True)
+
+    def test_a_tagged_name_does_not_wait(self, box: Box) -> None:
+        box.never_listed()
+        [job_id] = box.enter("a", unique_names=True)
+        claim = box.claim()
+        assert (claim.why, [job.id for job in claim.jobs], claim.lookup) == ("", [job_id], False)
+
+    def test_what_goes_before_one_that_waits_goes(self, box: Box) -> None:
+        box.never_listed()
+        [tagged] = box.enter("a", unique_names=True)
+        box.wait_for_time(box.now())
+        box.enter("b")
+        claim = box.claim()
+        assert (claim.why, [job.id for job in claim.jobs], claim.lookup) == ("listing", [tagged], True)
+
+    @pytest.mark.xfail(strict=True, reason="claim.lua stops at the first job that waits for a listing")
+    def test_it_holds_up_no_tagged_name(self, box: Box) -> None:
+        box.never_listed()
+        box.enter("b")
+        box.wait_for_time(box.now())
+        [tagged] = box.enter("a", unique_names=True)
+        claim = box.claim()
+        assert (claim.why, [job.id for job in claim.jobs], claim.lookup) == ("listing", [tagged], True)
+
+    @pytest.mark.parametrize(
+        ("age", "took", "wanted"),
+        [
+            (calls.RELIST_SECONDS - 1, 0, False),
+            (calls.RELIST_SECONDS + 1, 0, True),
+            (calls.RELIST_SECONDS + 1, 10, False),
+            (199, 10, False),
+            (201, 10, True),
+        ],
+    )
+    def test_one_that_is_getting_old_is_made_again_and_nobody_waits(
+        self, box: Box, age: float, took: float, wanted: bool
+    ) -> None:
+        listed_seconds_ago(box, age, took=took)
+        box.enter("a")
+        claim = box.claim()
+        assert (claim.why, len(claim.jobs), claim.lookup) == ("", 1, wanted)
+
+    def test_not_while_there_is_nothing_to_claim(self, box: Box) -> None:
+        listed_seconds_ago(box, calls.BASELINE_SECONDS + 1)
+        assert not box.claim().lookup
+
+    def test_not_for_tagged_names(self, box: Box) -> None:
+        listed_seconds_ago(box, calls.RELIST_SECONDS + 1)
+        box.enter("a", unique_names=True)
+        assert not box.claim().lookup
+
+    def test_not_soon_after_one_that_failed(self, box: Box) -> None:
+        listed_seconds_ago(box, calls.RELIST_SECONDS + 1)
+        box.look_up(flaw="HTTP 500")
+        box.enter("a")
+        claim = box.claim()
+        assert (len(claim.jobs), claim.lookup) == (1, False)
+
+
+class TestLookupWanted:
+    def due(self, box: Box) -> str:
+        job = box.doubt("lost")
+        box.time_comes(job.id)
+        return job.id
+
+    def test_when_a_doubt_is_due(self, box: Box) -> None:
+        self.due(box)
+        assert [box.claim().lookup, box.claim().lookup] == [True, True]
+
+    def test_not_before(self, box: Box) -> None:
+        box.doubt("lost")
+        assert not box.claim().lookup
+
+    def test_when_a_lease_is_over(self, box: Box) -> None:
+        box.enter("a")
+        box.take_and_lose()
+        assert box.claim().lookup
+
+    def test_not_while_somebody_makes_one(self, box: Box) -> None:
+        self.due(box)
+        box.turn("other")
+        assert not box.claim().lookup
+
+    def test_also_with_jobs_to_claim(self, box: Box) -> None:
+        self.due(box)
+        box.enter("a")
+        claim = box.claim()
+        assert (len(claim.jobs), claim.lookup) == (1, True)
+
+    def test_also_while_the_account_cannot_pay(self, box: Box) -> None:
+        self.due(box)
+        box.end(Event.DEFER, "a", category="balance", message="余额不足", blocks=True)
+        claim = box.claim()
+        assert (claim.why, claim.jobs, claim.lookup) == ("blocked", (), True)
+
+    def test_not_while_it_is_paused(self, box: Box) -> None:
+        self.due(box)
+        box.end(Event.DEFER, "a", category="throttled", message="slow down", pause=60)
+        claim = box.claim()
+        assert (claim.why, claim.jobs, claim.lookup) == ("paused", (), False)
+
+    def test_not_without_a_token(self, box: Box) -> None:
+        self.due(box)
+        claim = box.claim(api_key="")
+        assert (claim.why, claim.lookup) == ("token", False)
+
+
+def listed_seconds_ago(box: Box, age: float, *, took: float = 0) -> None:
+    """As if the last listing had been made so long ago, in so many seconds."""
+    box.redis.hset(
+        box.keys.base + "listing",
+        mapping={"at": box.now() - round(age * 1000), "took": round(took * 1000)},
+    )
+
+
+class TestBaseline:
+    """What the job keeps of the listing from before the first attempt that may have created its instance."""
+
+    def test_each_attempt_has_its_own(self, box: Box) -> None:
+        box.enter("a")
+        box.settle(report(box.take(), Event.DEFER))
+        first = box.fields(box.ledger.list_jobs()[0].id)["since"]
+        box.look_up()
+        job = box.take()
+        fields = box.fields(job.id)
+        assert int(fields["since"]) > int(first)
+        assert fields["baseline"] == box.redis.hget(box.keys.base + "listing", "at")
+
+    def test_after_a_doubt_the_first_ones_stays(self, box: Box) -> None:
+        job = box.doubt("a")
+        before = box.redis.hmget(box.keys.job(job.id), "since", "baseline")
+        box.look_up_until_settled(job.id)
+        box.look_up()
+        box.time_comes(job.id)
+        box.take()
+        assert box.redis.hmget(box.keys.job(job.id), "since", "baseline") == before
+
+    def test_a_tagged_name_needs_none(self, box: Box) -> None:
+        box.enter("a", unique_names=True)
+        job = box.take()
+        assert not {"since", "baseline"} & set(box.fields(job.id))
