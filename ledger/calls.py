@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from ledger.scripts import Script, script
 from tasks.jobs import Batch, Job, Receipt, Submission, moment, sent_body, sent_name
@@ -243,10 +243,15 @@ def settle(
     return Call(script("settle"), args, list)
 
 
+def keep_turn(which: Literal["lookup", "login"], asker: str, *, lasts: float) -> Call[bool]:
+    """Keep a turn for that many seconds more. False where it is over: then what was done in it is refused."""
+    return Call(script("keep"), (which, asker, _ms(lasts)), bool)
+
+
 def lookup_turn(
     asker: str, *, lasts: float, limit: int, verify_delays: Sequence[float], api_key: str
 ) -> Call[Turn]:
-    """Ask for the turn to list the instances, or keep it; it lasts that many seconds.
+    """Ask for the turn to list the instances; it lasts that many seconds.
 
     `api_key`: fingerprint of the key that the asker uses in place of the shared token; "" is none.
     """
@@ -339,9 +344,9 @@ def tidy(retention: float, *, limit: int = 1000) -> Call[int]:
     return Call(script("tidy"), (_ms(retention), str(limit)), int)
 
 
-def login_turn(asker: str, *, lock: float, held_version: str, credentials: str) -> Call[tuple[str, float]]:
-    """Ask for the turn to log in: `go`, `wait` (with seconds) or `fresh`; `lock` in seconds."""
-    args = (asker, _ms(lock), _ms(LOGIN_WAIT_CAP), held_version, credentials)
+def login_turn(asker: str, *, lasts: float, held_version: str, credentials: str) -> Call[tuple[str, float]]:
+    """Ask for the turn to log in: `go`, `wait` (with seconds) or `fresh`. It lasts that many seconds."""
+    args = (asker, _ms(lasts), _ms(LOGIN_WAIT_CAP), held_version, credentials)
     return Call(script("login"), args, lambda reply: (reply[0], int(reply[1]) / 1000))
 
 

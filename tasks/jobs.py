@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +13,8 @@ from typing import Any
 from tasks.errors import InputError, Problem
 from tasks.request import LaunchRequest, redacted
 from tasks.states import ENDS, State
+
+_RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 KEY_LENGTH = 200
 """Characters of an idempotency key or a batch's name, at most."""
@@ -93,11 +95,10 @@ def sent_body(body: str, job_id: str, *, unique: bool) -> str:
 
 
 def _tag(job_id: str) -> str:
-    try:
-        return uuid.UUID(job_id).hex[:8]
-    except ValueError:
-        # A Celery producer may give its tasks ids of its own, whose first characters may all be the same.
-        return hashlib.sha256(job_id.encode()).hexdigest()[:8]
+    if _RANDOM_ID.fullmatch(job_id):
+        return job_id[:8]
+    # A Celery producer may give its tasks ids of its own, whose first characters may all be the same.
+    return hashlib.sha256(job_id.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)

@@ -7,30 +7,25 @@ one step. Each pass is also the listing by which later attempts tell new instanc
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import TypeVar
 
 from config import Settings
 from ledger import AsyncLedger, calls
 from ledger.calls import AccountNews, Doubt, Finding, HeldToken
-from tasks.errors import LedgerError
 from tasks.retry import RETRY_AFTER_CAP, RetryPolicy
 from worker import clock
 from worker.cloud import Cloud, Credential
 from worker.instances import Listing, credential_for, list_all
+from worker.turns import TURN_SECONDS, kept
 
 T = TypeVar("T")
 
 logger = logging.getLogger("launchq.lookup")
-
-TURN_SECONDS = 5.0
-"""How long the turn to list lasts unless it is renewed: so long does a worker that dies meanwhile hold up the others."""
 
 DOUBTS_AT_ONCE = 2000
 """Jobs that one lookup serves, at most."""
@@ -62,14 +57,22 @@ class Lookup:
     async def make(self) -> None:
         """One lookup, if the turn is to be had. LedgerError where Redis is out of reach."""
         asker = uuid.uuid4().hex
-        turn = await self._ledger.run(self._turn(asker))
+        turn = await self._ledger.run(
+            calls.lookup_turn(
+                asker,
+                lasts=TURN_SECONDS,
+                limit=DOUBTS_AT_ONCE,
+                verify_delays=self._settings.verify_delays,
+                api_key=self._key_mark,
+            )
+        )
         if not turn.mine:
             return
         credential = credential_for(self._api_key, turn.token)
         if credential is None:
             return  # the turn ends by itself; claims see to the token
         began = clock.now()
-        async with self._keeping_the_turn(asker):
+        async with kept(self._ledger, "lookup", asker):
             listing = await list_all(self._cloud, credential)
             took = clock.now() - began
             await self._tell_account(listing, turn.token)
@@ -82,31 +85,6 @@ class Lookup:
             logger.warning("the list of instances could not be read: %s", listing.flaw)
         else:
             await self._ledger.forget_unseen(listing.instances)
-
-    def _turn(self, asker: str) -> calls.Call[calls.Turn]:
-        return calls.lookup_turn(
-            asker,
-            lasts=TURN_SECONDS,
-            limit=DOUBTS_AT_ONCE,
-            verify_delays=self._settings.verify_delays,
-            api_key=self._key_mark,
-        )
-
-    @asynccontextmanager
-    async def _keeping_the_turn(self, asker: str) -> AsyncIterator[None]:
-        async def keep() -> None:
-            while True:
-                await asyncio.sleep(TURN_SECONDS / 3)
-                try:
-                    await self._ledger.run(self._turn(asker))
-                except LedgerError as error:
-                    logger.warning("cannot keep the turn to list: %s", error)
-
-        keeper = asyncio.create_task(keep())
-        try:
-            yield
-        finally:
-            keeper.cancel()
 
     async def _tell_account(self, listing: Listing, token: HeldToken | None) -> None:
         """A token that is not taken, or too many calls, is everybody's business."""

@@ -21,15 +21,13 @@ from tasks.answers import Answer, Reply
 from tasks.verdicts import message_of
 from worker.claims import read_claims
 from worker.cloud import Credential
+from worker.turns import TURN_SECONDS, kept
 
 logger = logging.getLogger("launchq.tokens")
 
 RENEW_AT = 0.1
 """A token is renewed when this part of its life is left, but not earlier than RENEW_SECONDS before its end."""
 RENEW_SECONDS = 300.0
-
-LOGIN_LOCK_MARGIN = 5.0
-"""Seconds by which the turn to log in outlasts the longest login."""
 
 PATIENCE = 1.0
 """A turn that comes within this many seconds is waited for; a later one shows in `status` and is waited for there."""
@@ -65,17 +63,16 @@ class TokenKeeper:
             await self._ledger.run(calls.block(_ADVICE))
             return False
         asker, credentials = uuid.uuid4().hex, fingerprint_of(self._settings)
-        lock = self._settings.request_timeout + LOGIN_LOCK_MARGIN
+        ask = calls.login_turn(
+            asker, lasts=TURN_SECONDS, held_version=held.version if held else "", credentials=credentials
+        )
         while True:
-            turn, wait = await self._ledger.run(
-                calls.login_turn(
-                    asker, lock=lock, held_version=held.version if held else "", credentials=credentials
-                )
-            )
+            turn, wait = await self._ledger.run(ask)
             if turn == "fresh":
                 return True
             if turn == "go":
-                return await self._log_in(asker, credentials)
+                async with kept(self._ledger, "login", asker):
+                    return await self._log_in(asker, credentials)
             if wait > PATIENCE:
                 if held is None:
                     message = "the last login brought no token that works"

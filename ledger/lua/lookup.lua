@@ -1,7 +1,7 @@
 -- Asks for the turn to list the account's instances: one lookup at a time for all workers, and a short rest after each, so
 -- that what falls due close together is looked up together.
--- Safe to repeat: the turn is taken in the asker's name. The same call keeps the turn.
--- ARGV: base, asker, how long the turn lasts (ms), limit, verify delays,
+-- Safe to repeat: the turn is taken in the asker's name.
+-- ARGV: base, asker, how long the turn lasts unless it is kept (ms), limit, verify delays,
 --       fingerprint of an API key or '' (then the token is handed out)
 -- Returns {'go' | 'wait' (another has the turn, or there is no token), {token, version, left, life}, {id, attempt, name, tries, max attempts, unique} ...}:
 --   the jobs whose lookup is due
@@ -11,9 +11,7 @@ local now = now_ms()
 if ARGV[6] == '' and not has_token(now) then
   return {'wait', {'', '', '', ''}, {}}
 end
-if redis.call('GET', key('lookup')) == asker then
-  redis.call('PEXPIRE', key('lookup'), lasts)
-elseif not redis.call('SET', key('lookup'), asker, 'NX', 'PX', lasts) then
+if redis.call('GET', key('lookup')) ~= asker and not redis.call('SET', key('lookup'), asker, 'NX', 'PX', lasts) then
   return {'wait', {'', '', '', ''}, {}}
 end
 expire_lost(now, delays)

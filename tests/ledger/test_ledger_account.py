@@ -16,7 +16,7 @@ CREDENTIALS = "fingerprint-of-a-password"
 def turn(
     box: Box, asker: str, *, held: str = "", credentials: str = CREDENTIALS, lock: float = 30
 ) -> tuple[str, float]:
-    return box.ledger.run(calls.login_turn(asker, lock=lock, held_version=held, credentials=credentials))
+    return box.ledger.run(calls.login_turn(asker, lasts=lock, held_version=held, credentials=credentials))
 
 
 def store(box: Box, token: str = "secret-token", **fields: object) -> bool:
