@@ -138,7 +138,7 @@ def test_every_dependency_has_its_reason() -> None:
         *(one for extra in project["optional-dependencies"].values() for one in extra),
     ]
     reasons = re.findall(r"^\| `([\w-]+)` \| \S", text("docs/dependencies.md"), re.MULTILINE)
-    assert sorted(reasons) == sorted(Requirement(one).name for one in named)
+    assert sorted(reasons) == sorted({Requirement(one).name for one in named})
 
 
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if document.endswith(".md")])

@@ -28,7 +28,7 @@ def demo_command(as_json: bool) -> Exit:
     """Launch a small fleet on a simulated cloud, watch it to its end, and stop everything again.
 
     Needs no account and reaches no network: Redis, the cloud and the worker run on this machine while it lasts.
-    On purpose, one call is throttled, the login expires once, and the API rejects one request.
+    On purpose, one call is throttled, one answer is lost, the login expires once, and the API rejects one request.
 
     \b
     Example:
@@ -37,7 +37,12 @@ def demo_command(as_json: bool) -> Exit:
     with tempfile.TemporaryDirectory(prefix="launchq-demo-") as folder:
         log = Path(folder) / "worker.log"
         with world(
-            with_sandbox=True, processes=2, log_level="info", fresh=True, log_file=str(log)
+            with_sandbox=True,
+            processes=2,
+            log_level="info",
+            fresh=True,
+            log_file=str(log),
+            verify_delays="1,2,4",
         ) as running:
             assert running.sandbox is not None
             os.environ.update(running.environment)
@@ -46,13 +51,15 @@ def demo_command(as_json: bool) -> Exit:
                 'message:字段 "instanceConfiguration.enableDocker" 未设置', name="rejected-on-purpose"
             )
             running.sandbox.script_faults("429:1", name="trainer-04")
+            running.sandbox.script_faults("close-after", name="trainer-05")
             from launchq.cli.follow import follow
             from launchq.launcher import Launcher
 
             with Launcher() as launcher:
                 batch = launcher.submit_many(_bodies(), batch="demo")
                 note(
-                    f"{batch.total} jobs entered. Going wrong on purpose: an expired login, a throttled call, a rejection."
+                    f"{batch.total} jobs entered. Going wrong on purpose: an expired login, a throttled call, a lost answer, "
+                    "a rejection."
                 )
                 jobs = follow(launcher, [batch.id], timeout=LONGEST, quiet=as_json)
             created = len(running.sandbox.instances())

@@ -126,6 +126,7 @@ def world(
     log_level: str,
     fresh: bool = False,
     log_file: str | None = None,
+    verify_delays: str = "",
 ) -> Iterator[World]:
     """A Redis unless one is named (`fresh`: in any case), a worker, and with `with_sandbox` a simulated cloud."""
     from config import load
@@ -147,6 +148,8 @@ def world(
             if with_sandbox:
                 _refuse_a_ledger_in_use(settings)
         note(f"Redis: {without_password(environment['LAUNCHQ_REDIS_URL'])}")
+        if verify_delays:
+            _set(environment, VERIFY_DELAYS=verify_delays)
         cloud = None
         if with_sandbox:
             from sandbox.options import CloudOptions
