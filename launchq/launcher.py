@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from config import Settings, load
 from ledger import Ledger, calls
 from ledger.calls import Account, Done
+from tasks.entries import Entry, identify
 from tasks.errors import InputError, NotFoundError, Problem, RefusedError
-from tasks.intake import Entry, identify
 from tasks.jobs import KEY_LENGTH, Batch, Job, Receipt, Submission
 from tasks.request import LaunchRequest, parse_request
 from tasks.states import State

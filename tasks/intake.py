@@ -1,47 +1,35 @@
 """Reading the input files of `plan` and `submit`: from text to checked launch requests, or to every problem in it.
 
-Told apart by content, not by file name: one body as the console exports it, a JSON array of bodies, JSON lines, or the
-text of a `curl` command. Nothing is half read: one bad entry refuses the whole input.
+Told apart by content, not by file name: one body as the console exports it, a JSON array of bodies, JSON lines, the
+text of a `curl` command, a fleet file in YAML or JSON, or CSV. Nothing is half read: one bad entry refuses the whole input.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tasks.curl import looks_like_curl, read_curl
+from tasks.entries import Entry, identify
 from tasks.errors import InputError, Problem
+from tasks.fleet import FLEET_KEYS, is_fleet, read_fleet, read_rows
+from tasks.intake_csv import csv_delimiter, read_csv
 from tasks.intake_json import json_flaws, read_json, starts_with_whole_value
 from tasks.request import BODY_FIELDS, LaunchRequest, describe, parse_request
 
-Form = Literal["body", "array", "lines", "curl"]
+Form = Literal["body", "array", "lines", "curl", "fleet", "csv"]
 
 _TAKEN = (
     "taken are one request body as the console exports it, a JSON array of bodies, JSON lines (one body a line),"
-    " or a curl command"
+    " a curl command, a fleet file in YAML or JSON, or CSV with a header of field names"
 )
 
-# A name that ends like an identity could be taken for one: `gpu#2`, `gpu[7]`.
-_LIKE_AN_IDENTITY = re.compile(r"(#[0-9]+|\[[0-9]+\])\Z")
+_LIKE_A_FLEET = re.compile(r"^(batch|defaults|launches)[ \t]*:", re.MULTILINE)
 
 # So many paths of unlisted fields are named in a warning.
 _PATHS_NAMED = 20
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One launch of an input. `where` names the file and the place in it: `fleet.json, entry 3`.
-
-    `identity` is what makes it the same entry when its batch is submitted again: its given name, with the ordinal
-    where the name repeats (`name#2`), and the index of a counted copy (`name[7]`).
-    """
-
-    where: str
-    request: LaunchRequest
-    identity: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,8 @@ class Intake:
     curl_url: str | None = None
     """The URL of a curl command, so that the caller can say when it is another cloud's."""
     warnings: tuple[str, ...] = ()
+    batch: str | None = None
+    """The batch's name that a fleet file gives."""
 
 
 def read_input(text: str | bytes, *, source: str, allow_unknown: bool = False) -> Intake:
@@ -70,13 +60,16 @@ def read_input(text: str | bytes, *, source: str, allow_unknown: bool = False) -
     bodies: Iterable[tuple[str, object]]
     problems: list[Problem] = []
     form: Form
+    delimiter = None if start in "{[" else csv_delimiter(text)
     if looks_like_curl(text):
         form = "curl"
         command = read_curl(text, where=source)
         token, curl_url = command.token, command.url
         bodies = [(source, read_json(command.body, where=f"{source}, data of the curl command"))]
+    elif delimiter is not None:
+        return _csv(text, delimiter, source, allow_unknown)
     elif start not in "{[":
-        raise InputError([_unknown_form(text, source)])
+        return _fleet(_yaml(text, source), source, allow_unknown)
     elif start == "{" and _is_lines(text):
         form = "lines"
         bodies = _read_lines(text, source, problems)
@@ -87,6 +80,9 @@ def read_input(text: str | bytes, *, source: str, allow_unknown: bool = False) -
             if not value:
                 raise InputError([Problem("", "is an empty array", "give at least one body", source)])
             bodies = [(f"{source}, entry {number}", item) for number, item in enumerate(value, start=1)]
+        elif is_fleet(value):
+            assert isinstance(value, dict)
+            return _fleet(value, source, allow_unknown)
         else:
             form = "body"
             bodies = [(source, value)]
@@ -101,44 +97,45 @@ def read_input(text: str | bytes, *, source: str, allow_unknown: bool = False) -
     return Intake(identify(entries), form, token, curl_url, warnings)
 
 
-def identify(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Give the entries of one submission identities that are unique in it: call it once all its files are read,
-    and before `expand_count`.
-
-    A name keeps its identity whatever stands around it; only entries that share a name are told apart by their order.
-    """
-    seen: Counter[str] = Counter()
-    identified = []
-    for entry in entries:
-        name = entry.request.name
-        seen[name] += 1
-        # A name that looks like another entry's identity always gets its ordinal, so no two identities can be equal.
-        plain = seen[name] == 1 and not _LIKE_AN_IDENTITY.search(name)
-        identity = name if plain else f"{name}#{seen[name]}"
-        identified.append(entry if entry.identity == identity else replace(entry, identity=identity))
-    return tuple(identified)
+def _fleet(value: dict[str, Any], source: str, allow_unknown: bool) -> Intake:
+    batch, entries = read_fleet(value, source=source, allow_unknown=allow_unknown)
+    warnings = tuple(_warnings(entries, source, allow_unknown=allow_unknown, has_token=False))
+    return Intake(identify(entries), "fleet", warnings=warnings, batch=batch)
 
 
-def expand_count(entries: Sequence[Entry], count: int) -> tuple[Entry, ...]:
-    """Return `count` copies of each entry, named `name-01`, `name-02` and so on; a count of 1 changes nothing.
+def _csv(text: str, delimiter: str, source: str, allow_unknown: bool) -> Intake:
+    table = read_csv(text, delimiter, source=source, allow_unknown=allow_unknown)
+    problems = table.problems
+    try:
+        entries = read_rows(table.rows, source=source, allow_unknown=allow_unknown)
+    except InputError as error:
+        told = {(one.where, one.path) for one in problems}
+        found = dict.fromkeys(map(table.with_columns, error.problems))
+        problems += (one for one in found if (one.where, one.path) not in told)
+    if problems:
+        raise InputError(problems)
+    warnings = tuple(_warnings(entries, source, allow_unknown=allow_unknown, has_token=False))
+    return Intake(identify(entries), "csv", warnings=warnings)
 
-    Raises InputError where `count` is less than 1.
-    """
-    if count < 1:
-        raise InputError([Problem("", f"the count is {count}", "must be a whole number from 1")])
-    if count == 1:
-        return tuple(entries)
-    width = max(2, len(str(count)))
-    return tuple(
-        Entry(
-            f"{entry.where}, copy {number}",
-            entry.request.renamed(f"{entry.request.name}-{number:0{width}}"),
-            # Without the zeros: a larger count must not turn the copies that were launched into new ones.
-            f"{entry.identity}[{number}]",
-        )
-        for entry in entries
-        for number in range(1, count + 1)
-    )
+
+def _yaml(text: str, source: str) -> dict[str, Any]:
+    """The fleet file that a YAML text is. InputError where it is none."""
+    from tasks.intake_yaml import read_yaml
+
+    try:
+        value = read_yaml(text, where=source)
+    except InputError:
+        # What is no YAML may be anything; it is called YAML where it looks like a fleet file.
+        if _LIKE_A_FLEET.search(text):
+            raise
+        raise InputError([_unknown_form(text, source)]) from None
+    if is_fleet(value) or (isinstance(value, dict) and FLEET_KEYS[0] in value):
+        assert isinstance(value, dict)
+        return value
+    if isinstance(value, list) or (isinstance(value, dict) and BODY_FIELDS & value.keys()):
+        right = "write the bodies into a fleet file, as the list `launches`; outside of one they are taken as JSON"
+        raise InputError([Problem("", "is YAML without `launches`", right, source)])
+    raise InputError([_unknown_form(text, source)])
 
 
 def _decoded(text: str | bytes, source: str) -> str:
@@ -163,7 +160,7 @@ def _unknown_form(text: str, source: str) -> Problem:
     try:
         value = read_json(text, where=source)
     except InputError:
-        return Problem("", "is neither JSON nor a curl command", _TAKEN, source)
+        return Problem("", "is neither JSON nor a curl command, a fleet file or CSV", _TAKEN, source)
     return Problem("", f"is {describe(value)}, not a request body", _TAKEN, source)
 
 

@@ -30,13 +30,13 @@ _LIKELY_CAUSES = {
 }
 
 
-class _Repeating(dict[str, Any]):
+class Repeating(dict[str, Any]):
     """An object in which keys appeared more than once; it holds the last value of each."""
 
-    repeated: tuple[str, ...]
+    repeated: tuple[str, ...] = ()
 
 
-class _Unreadable:
+class Unreadable:
     """A number that JSON, or a double, cannot hold."""
 
     def __init__(self, wrong: str) -> None:
@@ -47,28 +47,30 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    repeating = _Repeating(found)
+    repeating = Repeating(found)
     keys = [key for key, _ in pairs]
     repeating.repeated = tuple(key for key in found if keys.count(key) > 1)
     return repeating
 
 
-def _integer(digits: str) -> int | _Unreadable:
-    return int(digits) if len(digits) <= _MAX_DIGITS else _Unreadable("is too large a number")
+def integer(digits: str) -> int | Unreadable:
+    """A whole number, where it is not too long."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else Unreadable("is too large a number")
 
 
-def _float(digits: str) -> float | _Unreadable:
+def decimal(digits: str) -> float | Unreadable:
+    """Any other number, where a double can hold it."""
     number = float(digits)
-    return _Unreadable("is too large a number") if number in (float("inf"), float("-inf")) else number
+    return Unreadable("is too large a number") if number in (float("inf"), float("-inf")) else number
 
 
-def _constant(name: str) -> _Unreadable:
-    return _Unreadable(f"is {name}, which JSON does not have")
+def _constant(name: str) -> Unreadable:
+    return Unreadable(f"is {name}, which JSON does not have")
 
 
 # One decoder for all: making one costs as much as reading a small body.
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
+    object_pairs_hook=_object, parse_int=integer, parse_float=decimal, parse_constant=_constant
 )
 
 
@@ -112,19 +114,19 @@ def too_deep(where: str) -> Problem:
 
 def _find_flaws(value: object, path: str, where: str, problems: list[Problem]) -> None:
     if isinstance(value, dict):
-        if isinstance(value, _Repeating):
+        if isinstance(value, Repeating):
             problems.extend(
                 Problem(child_path(path, key), "appears more than once in the same object", "keep one", where)
                 for key in value.repeated
             )
         for key, item in value.items():
-            if isinstance(item, dict | list | _Unreadable):
+            if isinstance(item, dict | list | Unreadable):
                 _find_flaws(item, child_path(path, key), where, problems)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            if isinstance(item, dict | list | _Unreadable):
+            if isinstance(item, dict | list | Unreadable):
                 _find_flaws(item, child_path(path, index), where, problems)
-    elif isinstance(value, _Unreadable):
+    elif isinstance(value, Unreadable):
         problems.append(Problem(path, value.wrong, "must be a number that JSON can hold", where))
 
 

@@ -18,8 +18,9 @@ from launchq.cli.output import (
     print_jobs,
     print_json,
 )
+from tasks.entries import Entry, expand_count, identify
 from tasks.errors import InputError, Problem
-from tasks.intake import Entry, Intake, expand_count, identify, read_input
+from tasks.intake import Intake, read_input
 from tasks.request import redacted
 
 INPUT_LIMIT = 64 * 1024 * 1024

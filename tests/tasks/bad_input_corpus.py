@@ -18,6 +18,24 @@ CORPUS = Path(__file__).parent / "bad_inputs" / "corpus.yaml"
 
 _RAW = "@RAW:{}@"
 
+_CELLS = {
+    "name": "trainer",
+    "imageId": "7a81788c-0000-0000-0000-2409e3c8150c",
+    "instanceTypeId": "dc25f5be-0000-0000-0000-5030e3358c41",
+    "region": "fce31a0c-0000-0000-0000-41caa1bdd251",
+    "billing.chargeMode": "perHour",
+    "billing.duration": "1",
+    "isSpotInstance": "FALSE",
+    "instanceConfiguration.enableCommonData": "false",
+    "instanceConfiguration.enableDocker": "true",
+    "instanceConfiguration.dockerStorageSize": "50",
+    "instanceConfiguration.extraDataDiskSizeDB": "0",
+    "instanceConfiguration.initScript": "",
+    "nodePorts": "7891;7892",
+    "remoteStorages": "",
+}
+"""The good body in CSV, without its storages."""
+
 
 class BadInput(NamedTuple):
     """One input that must be refused."""
@@ -56,6 +74,7 @@ def _spoilt(good: dict[str, Any], row: dict[str, Any]) -> bytes:
     if "text" in row:
         text: str = row["text"]
         compact = json.dumps(good, separators=(",", ":"))
+        text = text.replace("@COLUMNS@", ",".join(_CELLS)).replace("@CELLS@", ",".join(_CELLS.values()))
         text = text.replace("@BODY@", compact).replace("@INSIDE@", compact[1:-1])
         return text.replace("@DEEP@", "[" * 100_000).replace("@DIGITS@", "9" * 5_000).encode()
     body = copy.deepcopy(good)

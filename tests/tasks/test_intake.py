@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.entries import Entry, expand_count, identify
 from tasks.errors import InputError
-from tasks.intake import Entry, expand_count, identify, read_input
+from tasks.intake import read_input
 from tasks.request import parse_request
 from tests.tasks.bad_input_corpus import good_body
 
@@ -185,12 +186,10 @@ def test_identities_are_unique_across_files_once_identified_together() -> None:
 
 def test_copies_are_numbered_names_with_identities_free_of_padding() -> None:
     copies = expand_count([entry("a")], 100)
-    assert [found.request.name for found in copies[:2]] == ["a-001", "a-002"]
-    assert [found.identity for found in copies[:2]] == ["a[1]", "a[2]"]
-    assert expand_count([entry("a")], 3)[1].request.name == "a-02"
-    assert [found.identity for found in copies[:3]] == [
-        found.identity for found in expand_count([entry("a")], 3)
-    ]
+    assert [found.request.name for found in (*copies[:2], copies[-1])] == ["a-01", "a-02", "a-100"]
+    assert [found.identity for found in copies[:3]] == ["a", "a[2]", "a[3]"]
+    fewer = expand_count([entry("a")], 3)
+    assert copies[:3] == fewer, "a larger count leaves the copies that were launched as they are"
     assert copies[6].where == "fleet.json, copy 7"
 
 
