@@ -359,7 +359,7 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _any_name(given: object) -> object:
     """A name that stands for one that cannot be filled in, so that the rest of the body is checked."""
-    return "name" if isinstance(given, str) and given else given
+    return "name" if isinstance(given, str) and given.strip() else given
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:

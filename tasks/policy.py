@@ -194,7 +194,9 @@ class Retry(_Part):
     until: Annotated[
         float | str | None,
         _length(_UNTIL, for_ever=True),
-        Field(description=_UNTIL),
+        Field(
+            description=_UNTIL, json_schema_extra={"pattern": f"^({_TIME.pattern}|{FOR_EVER})$", "minimum": 0}
+        ),
     ] = None
 
 
@@ -213,7 +215,11 @@ class FallbackKeys(_Part):
 
     model_config = ConfigDict(extra="allow")
 
-    after: Annotated[float | str, _length(_LENGTH, for_ever=False), Field(description=_LENGTH)] = 0.0
+    after: Annotated[
+        float | str,
+        _length(_LENGTH, for_ever=False),
+        Field(description=_LENGTH, json_schema_extra={"pattern": f"^{_TIME.pattern}$", "minimum": 0}),
+    ] = 0.0
     """Seconds without capacity, counted from the launch's first attempt."""
 
 

@@ -207,11 +207,18 @@ def _object(right: str) -> Callable[[object], object]:
     return check
 
 
-# A description says what is right; it is shown when the field is missing.
-_Text = Annotated[str, BeforeValidator(_text), Field(description=_TEXT)]
+# A description says what is right; it is shown when the field is missing. The extras say it once more for the JSON Schema.
+_Text = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(description=_TEXT, json_schema_extra={"minLength": 1, "pattern": r"\S"}),
+]
 _Script = Annotated[str, BeforeValidator(_script), Field(description=_SCRIPT)]
 _Flag = Annotated[bool, BeforeValidator(_flag), Field(description=_FLAG)]
-_Size = Annotated[int | float, BeforeValidator(_size), Field(description=_SIZE)]
+_Size = Annotated[
+    int | float, BeforeValidator(_size), Field(description=_SIZE, json_schema_extra={"minimum": 0})
+]
+_Port = Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": 65535})]
 
 
 class _Part(BaseModel):
@@ -235,11 +242,21 @@ class _Part(BaseModel):
         return ((name, value) for name, value in super().__repr_args__() if name not in extra)
 
 
+_HOURLY_IS_ONE: dict[str, Any] = {
+    "if": {"properties": {"chargeMode": {"enum": sorted(HOURLY_CHARGE_MODES)}}, "required": ["chargeMode"]},
+    "then": {"properties": {"duration": {"const": 1}}},
+}
+
+
 class Billing(_Part):
     """How the instance is paid for."""
 
+    model_config = ConfigDict(json_schema_extra=_HOURLY_IS_ONE)
+
     charge_mode: Annotated[ChargeMode, BeforeValidator(_charge_mode), Field(description=_CHARGE_MODE)]
-    duration: Annotated[int, BeforeValidator(_duration), Field(description=_DURATION)]
+    duration: Annotated[
+        int, BeforeValidator(_duration), Field(description=_DURATION, json_schema_extra={"minimum": 1})
+    ]
     """Days, weeks or months; always 1 where the charge mode is by the hour."""
 
     @field_validator("duration")
@@ -294,7 +311,11 @@ class LaunchRequest(_Part):
         InstanceConfiguration, BeforeValidator(_object(_CONFIGURATION)), Field(description=_CONFIGURATION)
     ]
     is_spot_instance: _Flag = False
-    node_ports: Annotated[Sequence[int], BeforeValidator(_ports), Field(description=_PORTS)]
+    node_ports: Annotated[
+        Sequence[_Port],
+        BeforeValidator(_ports),
+        Field(description=_PORTS, json_schema_extra={"uniqueItems": True}),
+    ]
 
     def wire(self) -> dict[str, Any]:
         """Return a new body as it is sent: all that was given, plus the documented defaults."""

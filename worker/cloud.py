@@ -30,6 +30,7 @@ from worker.claims import fits_a_header
 from worker.transport import Call, Peer, Stage, aiohttp_transport, current_call, failed, out_of_time
 
 CREATE, LIST, LOGIN, BALANCE = "/instance/create", "/instance/list", "/user/login", "/balance"
+CATALOGUE = "/resource/user/instance/list"
 
 MAX_ANSWER = 1 << 20
 """Bytes of an answer that are read. The API's own are a few hundred; something larger is not from it."""
@@ -103,7 +104,7 @@ class Cloud:
                 raise ValueError(f"a timeout must be a positive number of seconds, not {seconds!r}")
         base = _base(api_url)
         self._tls = base.scheme == "https"
-        self._urls = {path: _join(base, path) for path in (CREATE, LIST, LOGIN, BALANCE)}
+        self._urls = {path: _join(base, path) for path in (CREATE, LIST, LOGIN, BALANCE, CATALOGUE)}
         self._peer = Peer(
             host=base.host,
             port=base.port or (443 if self._tls else 80),
@@ -152,6 +153,10 @@ class Cloud:
         """Ask for one page of the account's instances: `POST /instance/list`; pages count from 1."""
         body = json.dumps({"pager": {"currentPage": page, "pageSize": size}})
         return await self._call("POST", LIST, body.encode(), credential, reading=True)
+
+    async def catalogue(self, credential: Credential) -> Reply:
+        """Ask what can be rented, and at what price: `POST /resource/user/instance/list`."""
+        return await self._call("POST", CATALOGUE, b"{}", credential, reading=True)
 
     async def reachable(self, credential: Credential | None = None) -> Reply:
         """A harmless question, `GET /balance`: an answer of any kind means that the API can be reached."""
