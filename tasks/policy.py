@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from tasks.errors import Problem
-from tasks.request import child_path, describe
+from tasks.request import child_path, describe, redacted
 
 FOR_EVER = "forever"
 
@@ -65,6 +65,23 @@ class Policy:
 
     def __str__(self) -> str:
         return "; ".join(self.parts())
+
+    def document(self, *, show_script: bool = False) -> dict[str, Any]:
+        """The JSON form; init scripts of fallbacks, which may hold secrets, only where asked for."""
+        return {
+            "maxAttempts": self.max_attempts,
+            "uniqueNames": self.unique_names,
+            "until": FOR_EVER if self.until == math.inf else self.until,
+            "waitForCapacity": self.wait_for_capacity,
+            "notBefore": self.not_before,
+            "fallbacks": [
+                {
+                    "after": one.after,
+                    "change": dict(one.overrides) if show_script else redacted(one.overrides),
+                }
+                for one in self.fallbacks
+            ],
+        }
 
     def parts(self) -> Iterator[str]:
         """Everything that is not the default, in words."""

@@ -1,16 +1,14 @@
-"""`plan` and `submit`: from files to jobs."""
+"""`submit`: from files to jobs."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
-from config import load
-from launchq.cli.options import Duration, json_option, show_script_option
+from launchq.cli.inputs import count_option, read_files, unknown_option
+from launchq.cli.options import Duration, json_option
 from launchq.cli.output import (
     Exit,
     exit_code_of,
@@ -18,70 +16,19 @@ from launchq.cli.output import (
     print_jobs,
     print_json,
 )
-from tasks.entries import Entry, expand_count, identify
+from launchq.cli.plan import confirm
+from tasks.entries import Entry
 from tasks.errors import InputError, Problem
-from tasks.intake import Intake, read_input
-from tasks.request import redacted
-
-INPUT_LIMIT = 64 * 1024 * 1024
-"""Bytes of one input file, at most: larger ones are no lists of launch requests."""
-
-
-files_argument = click.argument("files", nargs=-1, required=True, metavar="FILE...")
-count_option = click.option(
-    "--count",
-    type=click.IntRange(1, 100_000),
-    default=1,
-    metavar="N",
-    help="N copies of each entry, named NAME-01, NAME-02, ...",
-)
-unknown_option = click.option(
-    "--allow-unknown-fields",
-    is_flag=True,
-    help="Send fields that the API's document does not list, unchanged.",
-)
-
-
-@click.command("plan")
-@files_argument
-@count_option
-@unknown_option
-@show_script_option
-@json_option
-def plan_command(
-    files: tuple[str, ...], count: int, allow_unknown_fields: bool, show_script: bool, as_json: bool
-) -> None:
-    """Check FILE and show what would be launched. Calls nobody: not the API, not Redis.
-
-    FILE is a body exported by the console, a JSON array or JSON lines of bodies, or a pasted curl command;
-    - reads standard input.
-
-    \b
-    Example:
-      launchq plan body.json --count 50
-    """
-    intakes, entries = _read(files, count, allow_unknown_fields)
-    for warning in _warnings(intakes):
-        note(f"warning: {warning}")
-    bodies = [entry.request.wire() for entry in entries]
-    if as_json:
-        jobs = [
-            {
-                "entry": entry.identity,
-                "name": entry.request.name,
-                "request": body if show_script else redacted(body),
-            }
-            for entry, body in zip(entries, bodies, strict=True)
-        ]
-        print_json({"jobs": jobs, "warnings": _warnings(intakes)})
-        return
-    _print_plan(entries)
+from tasks.intake import Intake
+from tasks.plan import grouped
 
 
 @click.command("submit")
-@files_argument
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
-    "--batch", metavar="NAME", help="Make one batch of it; submitting it again enters only what is missing."
+    "--batch",
+    metavar="NAME",
+    help="Make one batch of it; submitting it again enters only what is missing. Default: what a fleet file says.",
 )
 @count_option
 @click.option("--key", metavar="KEY", help="Idempotency key: the same key never launches a second time.")
@@ -101,6 +48,12 @@ def plan_command(
 @click.option(
     "--timeout", type=Duration(), metavar="TIME", help="With --wait: no longer than this (30s, 10m, 6h)."
 )
+@click.option(
+    "-y",
+    "--yes",
+    is_flag=True,
+    help="Do not ask, where more than 100 instances, or billing by the week or month, would have to be confirmed.",
+)
 @json_option
 def submit_command(
     files: tuple[str, ...],
@@ -113,12 +66,13 @@ def submit_command(
     use_token: bool,
     wait_for_end: bool,
     timeout: float | None,
+    yes: bool,
     as_json: bool,
 ) -> Exit:
     """Enter the launch requests of FILE as jobs: all of them or, where something is wrong, none.
 
-    FILE is what `launchq plan` takes; - reads standard input. Use --batch or --key for what you may submit again:
-    without one of them, submitting twice launches twice.
+    FILE is what `launchq plan` takes; - reads standard input. Use a batch or a key for what you may submit again:
+    without one of them, submitting twice launches twice. Options go over what a fleet file says of its launches.
 
     \b
     Example:
@@ -129,8 +83,10 @@ def submit_command(
     from launchq.launcher import Launcher, checked_batch, new_id
     from tasks.jobs import Submission
 
-    intakes, entries = _read(files, count, allow_unknown_fields)
-    warnings = _warnings(intakes, token_used=use_token)
+    inputs = read_files(files, count, allow_unknown_fields)
+    entries = inputs.entries
+    _refuse_what_does_not_work_yet(entries)
+    batch = inputs.batch(batch)
     if batch is not None:
         checked_batch(batch)
     keys: list[str | None] = [None] * len(entries)
@@ -143,16 +99,17 @@ def submit_command(
             new_id(),
             entry=entry.identity if batch else "",
             key=one,
-            max_attempts=max_attempts,
-            unique_names=unique_names,
+            max_attempts=entry.policy.max_attempts if max_attempts is None else max_attempts,
+            unique_names=unique_names or entry.policy.unique_names,
         )
         for entry, one in zip(entries, keys, strict=True)
     ]
-    for warning in warnings:
+    for warning in inputs.warnings(token_used=use_token, unique_names=unique_names):
         note(f"warning: {warning}")
+    confirm(grouped(entries), yes=yes)
     with Launcher() as launcher:
         if use_token:
-            _use_token(launcher, intakes)
+            _use_token(launcher, inputs.intakes)
         receipts = launcher.enqueue(submissions, batch=batch or "")
         documents = [receipt.document() for receipt in receipts]
         old = sum(receipt.duplicate for receipt in receipts)
@@ -182,65 +139,28 @@ def submit_command(
     return code
 
 
-def _read(files: tuple[str, ...], count: int, allow_unknown: bool) -> tuple[list[Intake], tuple[Entry, ...]]:
-    """Every file, read and checked; InputError with the problems of all of them."""
-    intakes: list[Intake] = []
-    problems: list[Problem] = []
-    if files.count("-") > 1:
-        raise click.UsageError("standard input (-) can be read once only")
-    for file in files:
-        try:
-            text = _text_of(file)
-            source = "standard input" if file == "-" else file
-            intakes.append(read_input(text, source=source, allow_unknown=allow_unknown))
-        except InputError as error:
-            problems += error.problems
+def _refuse_what_does_not_work_yet(entries: Sequence[Entry]) -> None:
+    """Refuse what a fleet file can say already, but workers do not do yet. To be deleted when they do."""
+    problems: dict[Problem, None] = {}
+    for entry in entries:
+        policy = entry.policy
+        asked = {
+            "retry.until": policy.until is not None,
+            "waitForCapacity": policy.wait_for_capacity is not None,
+            "schedule": policy.not_before is not None,
+            "fallbacks": bool(policy.fallbacks),
+        }
+        used = ", ".join(key for key, wanted in asked.items() if wanted)
+        if used:
+            where = entry.launch.where if entry.launch else entry.where
+            problems[
+                Problem(used, "not supported yet", "take it out for now; `launchq plan` shows it", where)
+            ] = None
     if problems:
         raise InputError(problems)
-    return intakes, expand_count(identify(entry for intake in intakes for entry in intake.entries), count)
 
 
-def _text_of(file: str) -> bytes:
-    try:
-        if file == "-":
-            text = sys.stdin.buffer.read(INPUT_LIMIT + 1)
-        else:
-            with Path(file).open("rb") as stream:
-                text = stream.read(INPUT_LIMIT + 1)
-    except OSError as error:
-        raise InputError(
-            [
-                Problem(
-                    "",
-                    f"cannot be read: {error.strerror}",
-                    "give a file that exists, or - for standard input",
-                    file,
-                )
-            ]
-        ) from None
-    if len(text) > INPUT_LIMIT:
-        raise InputError([Problem("", "is too large", f"at most {INPUT_LIMIT // 1024**2} MiB", file)])
-    return text
-
-
-def _warnings(intakes: list[Intake], *, token_used: bool = False) -> list[str]:
-    found = [
-        warning
-        for intake in intakes
-        for warning in intake.warnings
-        if not (token_used and "--use-token" in warning)
-    ]
-    api = urlsplit(load().api_url)
-    for intake in intakes:
-        given = urlsplit(intake.curl_url or "")
-        if given.hostname and given.hostname != api.hostname:
-            found.append(
-                f"the curl command names {given.hostname}, but the workers call {api.hostname} (LAUNCHQ_API_URL)"
-            )
-    return found
-
-
-def _use_token(launcher: Any, intakes: list[Intake]) -> None:
+def _use_token(launcher: Any, intakes: Sequence[Intake]) -> None:
     tokens = {intake.token for intake in intakes if intake.token}
     if len(tokens) != 1:
         why = "there is none in what was given" if not tokens else "what was given holds several"
@@ -249,31 +169,3 @@ def _use_token(launcher: Any, intakes: list[Intake]) -> None:
         )
     [token] = tokens
     launcher.set_token(token)
-
-
-def _print_plan(entries: tuple[Entry, ...]) -> None:
-    rows = [
-        (
-            entry.request.name,
-            entry.request.instance_type_id,
-            entry.request.region,
-            f"{entry.request.billing.charge_mode} x {entry.request.billing.duration}",
-            "spot" if entry.request.is_spot_instance else "on demand",
-        )
-        for entry in entries
-    ]
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("name", "instance type", "region", "billing", "capacity"):
-            table.add_column(title, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        Console().print(table)
-    else:
-        for row in rows:
-            click.echo("\t".join(row))
-    note(f"{len(rows)} instance{'s' if len(rows) != 1 else ''} would be launched. Nothing was.")

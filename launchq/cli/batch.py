@@ -1,0 +1,114 @@
+"""`watch` and `export`: a batch while it is under way, and what came of it."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from launchq.cli.follow import Tally, follow
+from launchq.cli.options import Duration, json_option
+from launchq.cli.output import Exit, counts_line, exit_code_of, print_json
+from launchq.launcher import Launcher
+from tasks.jobs import Job
+
+COLUMNS = ("name", "instanceName", "id", "state", "instanceId", "category", "message")
+
+
+@click.command("watch")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option(
+    "--timeout",
+    type=Duration(),
+    metavar="TIME",
+    help="No longer than this (30s, 10m, 6h); default: for ever.",
+)
+@json_option
+def watch_command(ids: tuple[str, ...], timeout: float | None, as_json: bool) -> Exit:
+    """Watch batches (or jobs) until all have ended: how far they are, how fast, and what goes wrong.
+
+    At a terminal a live picture, otherwise a line for each change; in the end the counts, and the errors by message.
+    Ctrl-C stops the watching, not the jobs. Exit codes are those of `launchq wait`.
+
+    \b
+    Example:
+      launchq watch nightly
+    """
+    with Launcher() as launcher:
+        jobs = follow(launcher, ids, timeout=timeout, quiet=as_json)
+    code = exit_code_of(jobs)
+    tally = Tally(len(jobs), time.monotonic())
+    for job in jobs:
+        tally.update(job, tally.began)
+    errors = Counter(tally.errors).most_common()
+    if as_json:
+        print_json(
+            {
+                "total": tally.total,
+                "counts": {str(state): count for state, count in tally.by_state.items()},
+                "errors": [{"message": message, "count": count} for message, count in errors],
+                "timedOut": code is Exit.TIMED_OUT,
+            }
+        )
+        return code
+    click.echo(counts_line(tally.by_state))
+    for message, count in errors:
+        click.echo(f"{count} × {message}")
+    return code
+
+
+@click.command("export")
+@click.argument("id_", metavar="BATCH")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "json"]),
+    default="csv",
+    show_default=True,
+    help="CSV with a header, or one JSON document.",
+)
+@json_option
+def export_command(id_: str, form: str, as_json: bool) -> None:
+    """Print what came of a batch: for each job its name, its instance's name and id, and its error.
+
+    In the order of the names. --json is --format json.
+
+    \b
+    Example:
+      launchq export nightly > nightly.csv
+    """
+    with Launcher() as launcher:
+        batch = launcher.batch(id_)
+        jobs = launcher.list_jobs(batch=batch.id, limit=0)
+    rows = _rows(jobs)
+    if as_json or form == "json":
+        print_json({"batchId": batch.id, "jobs": rows})
+        return
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _rows(jobs: Sequence[Job]) -> list[dict[str, str | None]]:
+    return [
+        {
+            "name": job.name,
+            "instanceName": job.sent_name,
+            "id": job.id,
+            "state": str(job.state),
+            "instanceId": job.instance_id,
+            "category": job.error.category if job.error else None,
+            "message": job.error.message if job.error else None,
+        }
+        for job in sorted(jobs, key=lambda job: (_by_number(job.name), job.created_at, job.id))
+    ]
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """What sorts `a-9` before `a-10`."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"([0-9]{1,18})", name)]
