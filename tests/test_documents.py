@@ -31,7 +31,7 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
     if path.is_file()
 )
-INPUTS = ("body.json", "bodies.jsonl", "request.curl")
+INPUTS = ("body.json", "bodies.jsonl", "request.curl", "fleet.yaml", "fleet.csv")
 VARIABLES = {f"LAUNCHQ_{name.upper()}" for name in Settings.model_fields}
 
 

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -405,7 +404,3 @@ class TestTally:
             for number in range(10_000):
                 tally.update(job(number, state), 1)
         assert time.process_time() - began < 3
-
-
-def test_the_examples_are_those_that_are_tested() -> None:
-    assert {path.name for path in Path(EXAMPLES).glob("fleet.*")} == {"fleet.yaml", "fleet.csv"}

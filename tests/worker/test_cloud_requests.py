@@ -70,6 +70,16 @@ async def test_the_login_request_on_the_wire() -> None:
     assert request.all("cookie") == request.all("authorization") == []
 
 
+async def test_the_catalogue_is_asked_for_with_an_empty_object() -> None:
+    with bad.serve(bad.answers) as server:
+        async with Cloud(server.url, timeout=10) as cloud:
+            await cloud.catalogue(Credential.token(JWT))
+    [request] = server.requests
+    assert request.line == "POST /api/resource/user/instance/list HTTP/1.1"
+    assert request.body == b"{}"
+    assert request.all("cookie") == [f"AccessToken={JWT}"]
+
+
 async def test_reachable_without_a_credential_proves_itself_with_nothing() -> None:
     with bad.serve(bad.answers) as server:
         async with Cloud(server.url, timeout=10) as cloud:
