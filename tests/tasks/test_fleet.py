@@ -175,6 +175,12 @@ class TestGrowing:
         both = identify([*one.entries, *two.entries])
         assert [entry.identity for entry in both] == ["a", "a[2]", "a#2", "a#2[2]"]
 
+    def test_a_name_that_looks_like_an_entry_of_a_matrix_is_told_from_it(self) -> None:
+        intake = fleet(
+            {"name": "a", "matrix": {"region": ["x"]}}, {"name": 'a(region="x")'}, {"name": "b (new)"}
+        )
+        assert identities(intake) == ['a(region="x")', 'a(region="x")#1', "b (new)"]
+
     @settings(deadline=None, max_examples=60)
     @given(
         st.lists(
