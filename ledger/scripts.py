@@ -6,6 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from ledger import version
 from ledger.keys import lua_names
 from tasks.states import ENDS, MOVES
 
@@ -34,5 +35,6 @@ def _head() -> str:
         for state, moves in MOVES.items()
     )
     ends = ", ".join(f"{state} = true" for state in sorted(ENDS))
-    tables = (lua_names(), f"local MOVES = {{{moves}}}", f"local ENDS = {{{ends}}}")
+    mark = f"local VERSION = {version.LEDGER_VERSION}"
+    tables = (mark, lua_names(), f"local MOVES = {{{moves}}}", f"local ENDS = {{{ends}}}")
     return "\n".join((*tables, (_FOLDER / "prelude.lua").read_text(encoding="utf-8")))

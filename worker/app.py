@@ -140,10 +140,28 @@ def _get_ready(**_: Any) -> None:
     import worker.shift  # noqa: F401 (loaded once here, before the children are forked, not in each of them)
 
     quiet_libraries()
+    _refuse_an_evicting_redis()
     # When the broker's connection breaks while a message is unacknowledged, kombu 5.7 trips over its own closed
     # connection: an AttributeError that ends the whole worker. Counted as what it means, a lost connection, Celery
     # connects again, and the message comes back by the visibility timeout.
     Transport.connection_errors = (*Transport.connection_errors, AttributeError)
+
+
+def _refuse_an_evicting_redis() -> None:
+    """However the worker was started. One that is out of reach is waited for, and looked at by the pulse."""
+    from ledger import Ledger
+    from tasks.errors import LedgerError
+
+    settings = settings_of_process()
+    ledger = Ledger(settings.redis_url, settings.prefix)  # not the process' own: no connection crosses the fork
+    try:
+        why = ledger.evicts()
+    except LedgerError:
+        why = ""
+    finally:
+        ledger.close()
+    if why:
+        raise SystemExit(f"launchq: this worker does not start: {why}")
 
 
 worker_process_init.connect(stop.note_parent)

@@ -14,9 +14,10 @@ import click
 from config import Settings, load
 from config.settings import unknown_names, without_password
 from launchq.cli.options import json_option
-from launchq.cli.output import WORKER_SILENCE, Exit, account_line, local, print_json
+from launchq.cli.output import WORKER_SILENCE, Exit, account_line, ledger_line, local, print_json
 from launchq.launcher import Launcher
 from ledger.calls import Account
+from ledger.door import EVICTS, NO_EVICTION
 from tasks.errors import LedgerError
 
 CLOCKS_APART = 5.0
@@ -110,16 +111,12 @@ def _redis(settings: Settings, server: dict[str, Any]) -> Iterator[Check]:
     else:
         yield Check("durability", "ok", "append-only file, written out at every change")
     policy = server.get("maxmemory_policy")
-    if policy == "noeviction":
+    if policy == NO_EVICTION:
         yield Check("eviction", "ok", "noeviction")
     elif policy is None:
         yield Check("eviction", "warn", "unknown: this Redis does not tell its maxmemory-policy")
     else:
-        yield Check(
-            "eviction",
-            "fail",
-            f"maxmemory-policy is {policy}: a full Redis would throw jobs away; set noeviction",
-        )
+        yield Check("eviction", "fail", f"{EVICTS.format(policy=policy)}; workers refuse to start")
 
 
 def _account(account: Account, *, here_only: bool) -> Iterator[Check]:
@@ -128,6 +125,10 @@ def _account(account: Account, *, here_only: bool) -> Iterator[Check]:
         yield Check("clock", "warn", f"{apart:.0f} s apart from Redis' clock, which decides what is due")
     else:
         yield Check("clock", "ok", "agrees with Redis' clock, which decides what is due")
+    if newer := ledger_line(account):
+        yield Check("version", "fail", f"{newer}; workers of this one launch nothing")
+    else:
+        yield Check("version", "ok", "no newer launchq uses this ledger")
     # With several workers, the health of one container is not told by another that lives.
     mine = f"{socket.gethostname()}:" if here_only else ""
     workers = {name: age for name, age in account.workers.items() if name.startswith(mine)}

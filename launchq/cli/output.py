@@ -164,6 +164,13 @@ def account_line(account: Account) -> str:
     return f"{account.state} ({account.reason}{until}): {account.message}"
 
 
+def ledger_line(account: Account) -> str | None:
+    """What to know of the ledger's version: where a newer launchq uses it, this one may not read all of it."""
+    from ledger import calls, version
+
+    return None if account.version <= version.LEDGER_VERSION else calls.newer_ledger(account.version)
+
+
 def local(time: datetime | None) -> str:
     """A time as a person here reads it."""
     return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -190,4 +197,5 @@ def account_document(account: Account) -> dict[str, Any]:
             {"name": name, "lastSeenSeconds": round(age, 1)} for name, age in account.workers.items()
         ],
         "nextDueAt": rfc3339(account.next_due),
+        "ledgerVersion": account.version,
     }

@@ -14,6 +14,7 @@ from launchq.cli.output import (
     account_line,
     counts_line,
     exit_code_of,
+    ledger_line,
     local,
     note,
     outcome_of,
@@ -166,6 +167,8 @@ def _job_or_batch(launcher: Launcher, id_: str) -> Job | Batch:
 
 def _print_account(account: Account) -> None:
     click.echo(f"account: {account_line(account)}")
+    if newer := ledger_line(account):
+        click.echo(f"version: {newer}")
     token = account.token
     ends = f", ends {local(token['expiresAt'])}" if token["expiresAt"] else ""
     click.echo(f"token: from {token['source']}{ends}" if token["present"] else "token: none yet")

