@@ -304,7 +304,9 @@ def _batch(batch_id: str, fields: dict[str, str]) -> Batch:
 def _enqueued(reply: list[Any]) -> Enqueued:
     if reply[0] == "conflict":
         return Enqueued(conflicts=tuple((job_id, int(index)) for job_id, index in reply[1]))
-    receipts = tuple(Receipt(job_id, name, state_of(job_id, state), bool(old)) for job_id, name, state, old in reply[1])
+    receipts = tuple(
+        Receipt(job_id, name, state_of(job_id, state), bool(old)) for job_id, name, state, old in reply[1]
+    )
     return Enqueued(wake=reply[0] == "1", receipts=receipts)
 
 

@@ -153,7 +153,9 @@ def _refuse_an_evicting_redis() -> None:
     from tasks.errors import LedgerError
 
     settings = settings_of_process()
-    ledger = Ledger(settings.redis_url, settings.prefix)  # not the process' own: no connection crosses the fork
+    ledger = Ledger(
+        settings.redis_url, settings.prefix
+    )  # not the process' own: no connection crosses the fork
     try:
         why = ledger.evicts()
     except LedgerError:

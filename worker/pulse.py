@@ -82,7 +82,9 @@ class Pulse(threading.Thread):
                     self._lost = False
             except OutdatedError as error:
                 if not self._outdated:
-                    logger.warning("%s; until then it launches nothing new, it only ends what it has begun", error)
+                    logger.warning(
+                        "%s; until then it launches nothing new, it only ends what it has begun", error
+                    )
                     self._outdated = True
                 wait = BEAT_SECONDS
             except LedgerError as error:

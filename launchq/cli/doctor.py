@@ -23,6 +23,9 @@ from tasks.errors import LedgerError
 CLOCKS_APART = 5.0
 """Seconds by which this machine's clock may differ from Redis' before it is worth a word."""
 
+BROKER_PATIENCE = 2.0
+"""Seconds for a broker of its own to answer; a silent one is asked a few times."""
+
 _SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
@@ -82,6 +85,8 @@ def _all(settings: Settings, *, workers_only: bool) -> Iterator[Check]:
             yield from _redis(settings, server)
             yield from _account(account, here_only=workers_only)
     if not workers_only:
+        if settings.broker != settings.redis_url:
+            yield _broker(settings)
         yield asyncio.run(_api(settings))
 
 
@@ -117,6 +122,23 @@ def _redis(settings: Settings, server: dict[str, Any]) -> Iterator[Check]:
         yield Check("eviction", "warn", "unknown: this Redis does not tell its maxmemory-policy")
     else:
         yield Check("eviction", "fail", f"{EVICTS.format(policy=policy)}; workers refuse to start")
+
+
+def _broker(settings: Settings) -> Check:
+    """A broker of its own: without it no job is lost, and none is launched."""
+    from worker.app import make_app
+
+    where = ";".join(without_password(one) for one in settings.broker.split(";"))
+    app = make_app(settings)
+    patience = {"socket_timeout": BROKER_PATIENCE, "socket_connect_timeout": BROKER_PATIENCE}
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **patience}
+    try:
+        with app.connection_for_read(connect_timeout=BROKER_PATIENCE) as connection:
+            connection.channel()  # which connects once
+    except Exception as error:  # noqa: BLE001 (each broker has errors of its own)
+        text = f"{where} does not answer, so nobody tells the workers to launch what is due: {error}"
+        return Check("broker", "fail", text)
+    return Check("broker", "ok", f"{where} answers")
 
 
 def _account(account: Account, *, here_only: bool) -> Iterator[Check]:

@@ -26,6 +26,9 @@ WORKER_SILENCE = 10.0
 """Seconds of silence after which a worker does not count as alive."""
 
 
+INTERRUPTED = "Interrupted. Jobs that were submitted go on; `launchq list` shows them."
+
+
 class Exit(IntEnum):
     """The exit codes."""
 
@@ -54,7 +57,7 @@ def complain(error: Exception, *, as_json: bool) -> Exit:
     if isinstance(error, click.exceptions.Exit):
         return Exit(error.exit_code)
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        note("Interrupted. Jobs that were submitted go on; `launchq list` shows them.")
+        note(INTERRUPTED)
         return Exit.INTERRUPTED
     if isinstance(error, click.ClickException):
         text, code = error.format_message(), Exit.BAD_INPUT

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launchq.cli.options import Duration, json_option, show_script_option
+from launchq.cli.options import Duration, EventId, json_option, show_script_option
 from launchq.cli.output import (
+    INTERRUPTED,
     Exit,
     account_document,
     account_line,
@@ -112,9 +113,14 @@ def wait_command(ids: tuple[str, ...], timeout: float | None, show_script: bool,
     """
     from launchq.cli.follow import follow
 
+    latest: dict[str, Job] = {}
     with Launcher() as launcher:
-        jobs = follow(launcher, ids, timeout=timeout, quiet=as_json)
-    code = exit_code_of(jobs)
+        try:
+            code = exit_code_of(follow(launcher, ids, timeout=timeout, quiet=as_json, latest=latest))
+        except KeyboardInterrupt:
+            note(INTERRUPTED)
+            code = Exit.INTERRUPTED
+    jobs = list(latest.values())
     if as_json:
         documents = [job.document(show_script=show_script) for job in jobs]
         print_json({"jobs": documents, "timedOut": code is Exit.TIMED_OUT})
@@ -124,7 +130,13 @@ def wait_command(ids: tuple[str, ...], timeout: float | None, show_script: bool,
 
 
 @click.command("events")
-@click.option("--after", metavar="EVENT", default="", help="Only events after this one (an event's id).")
+@click.option(
+    "--after",
+    type=EventId(),
+    metavar="EVENT",
+    default="",
+    help="Only events after this one (an event's id).",
+)
 @click.option(
     "-n", "count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The last N events."
 )

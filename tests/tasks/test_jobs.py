@@ -71,7 +71,7 @@ def test_the_init_script_is_shown_only_where_asked_for() -> None:
 
 
 def test_a_state_that_is_not_of_the_table_is_an_error_not_a_guess() -> None:
-    with pytest.raises(OutdatedError, match="job j1 is 'unheard-of'.*newer launchq"):
+    with pytest.raises(OutdatedError, match=r"job j1 is 'unheard-of'.*newer launchq"):
         job(state="unheard-of")
 
 
