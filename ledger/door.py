@@ -56,12 +56,20 @@ def connection_options() -> dict[str, Any]:
     }
 
 
+_FULL = {
+    "MISCONF": "Redis cannot write to its disk and takes no change until it can, so nothing was written down",
+    "command not allowed when used memory": "Redis' memory is full and it takes no change until it is not, so nothing was written down",
+}
+"""Mark in an error of Redis -> what it means. Redis refuses all of a script, never a part."""
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise LedgerError(f"Redis: {error}") from error
+        plain = next((text for mark, text in _FULL.items() if mark in str(error)), "")
+        raise LedgerError(f"{plain}: {error}" if plain else f"Redis: {error}") from error
 
 
 class Ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -9,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import jwt
 import pytest
 import redis as redis_client
 
 from config import Settings, load
 from cutter import Cutter
 from harness import World, body, wait_until
-from launchq import Launcher, LedgerError
+from launchq import InputError, Launcher, LedgerError, NotFoundError
 from sandbox import CloudOptions
 from sandbox.redis_server import RedisServer
 from tasks.states import State
@@ -179,3 +181,173 @@ def test_a_broker_that_loses_all_its_messages_loses_no_job(
                         pass_time(0.1, description="the next flush")
                 ids = producer.finish()
         all_launched_once(world, ids)
+
+
+@pytest.mark.parametrize("fsync", ["everysec", "always"])
+def test_a_full_disk_under_redis_stops_everybody_and_loses_and_doubles_nothing(fsync: str) -> None:
+    """With `everysec`, Redis refuses changes while its disk is full; with `always` it ends."""
+    with (
+        RedisServer(append_only=True, append_fsync=fsync) as redis,
+        redis_client.Redis.from_url(redis.url, retry=None) as raw,
+        World(redis, cloud=CloudOptions(latency=0.2), **{**QUICK, "concurrency": 2}) as world,
+    ):
+        world.worker(processes=2)
+        ids = [job.id for job in world.launcher.submit_many([body(f"job-{n:02}") for n in range(40)]).jobs]
+        wait_until(lambda: len(world.cloud.requests()) > 5, description="calls are under way")
+        redis.fill_disk()
+        wait_until(lambda: not takes_changes(raw), description="Redis meets its full disk")
+        sent = len(world.cloud.requests())  # whatever was sent had been claimed before
+        late = json.dumps([body(f"late-{n}") for n in range(3)])
+        refused = world.run("submit", "-", "--batch", "late", "--json", stdin=late)
+        assert refused.code == 1, refused
+        said = refused.document["error"]["message"]
+        assert ("cannot write to its disk" if fsync == "everysec" else "Connection refused") in said
+        pass_time(0.5, description="the workers try to claim")
+        assert sent <= len(world.cloud.requests()) <= sent + 2 * 2
+        assert len(world.cloud.requests()) < 30
+        if fsync == "everysec":
+            redis.free_disk()
+        else:
+            redis.kill()
+            redis.start()
+        wait_until(lambda: takes_changes(raw), description="Redis writes again")
+        with pytest.raises(NotFoundError):
+            world.launcher.batch("late")
+        entered = world.run("submit", "-", "--batch", "late", "--json", stdin=late)
+        assert entered.code == 0, entered
+        all_launched_once(world, ids + [job["id"] for job in entered.document["jobs"]])
+
+
+def takes_changes(raw: redis_client.Redis) -> bool:
+    try:
+        return bool(raw.info("persistence")["aof_last_write_status"] == "ok")
+    except redis_client.ConnectionError:
+        return False
+
+
+CELERY = ["-m", "celery", "-A", "worker", "worker", "-c", "1", "--loglevel", "info"]
+
+
+@pytest.mark.parametrize("command", [None, CELERY], ids=["launchq worker", "celery worker"])
+def test_a_worker_refuses_to_start_on_an_evicting_redis(command: list[str] | None) -> None:
+    with RedisServer(maxmemory_policy="volatile-lru") as redis, World(redis) as world:
+        job = world.launcher.submit(body())
+        worker = world.worker(command=command, ready=False)
+        assert worker.wait(20) == 1
+        said = worker.log()
+        assert "maxmemory-policy is volatile-lru" in said
+        assert "noeviction" in said
+        assert "Traceback" not in said
+        assert world.job(job.id).state is State.QUEUED
+        assert world.launcher.account().workers == {}
+        doctor = {one["name"]: one for one in world.run("doctor", "--json").document["checks"]}
+        assert doctor["eviction"]["status"] == "fail"
+
+
+def test_a_redis_that_begins_to_evict_stops_all_claims_for_all_to_see(redis: RedisServer) -> None:
+    with (
+        RedisServer() as own,
+        redis_client.Redis.from_url(own.url) as raw,
+        World(own, **QUICK) as world,
+    ):
+        soon = [
+            "-c", "from worker import pulse; pulse.TIDY_SECONDS = 0.3\n"
+            "from launchq.cli import main; main(['worker', '--processes', '1'])",
+        ]  # fmt: skip
+        world.worker(command=soon)
+        world.wait_for(world.launcher.submit(body("before")).id, State.SUCCEEDED)
+        raw.config_set("maxmemory-policy", "allkeys-lru")
+        account = wait_until(
+            lambda: (found := world.launcher.account()).state == "blocked" and found,
+            description="the account is blocked",
+        )
+        assert account.reason == "evicting"
+        assert "maxmemory-policy is allkeys-lru" in account.message
+        job = world.launcher.submit(body("meanwhile"))
+        assert "noeviction" in world.run("list").err
+        pass_time(1.5, description="a pulse and a half")
+        assert world.job(job.id).state is State.QUEUED
+        raw.config_set("maxmemory-policy", "noeviction")
+        world.wait_for(job.id, State.SUCCEEDED)
+        assert world.launcher.account().state == "open"
+
+
+def on_a_wrong_clock(offset: float) -> list[str]:
+    """The command of a worker on a machine whose clock is off by so many seconds."""
+    return [
+        "-c",
+        f"""
+import datetime, time
+real, real_ns = time.time, time.time_ns
+time.time = lambda: real() + {offset}
+time.time_ns = lambda: real_ns() + int({offset} * 1e9)
+class Wrong(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + datetime.timedelta(seconds={offset})
+import worker.cloud
+worker.cloud.datetime = Wrong
+from launchq.cli import main
+main(["worker", "--processes", "1"])
+""",
+    ]
+
+
+def test_workers_whose_clocks_are_ten_minutes_off_do_nothing_early_and_nothing_twice(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(cloud=CloudOptions(latency=0.1, token_life=3.0), **{**QUICK, "backoff_base": "0.5"})
+    for fault in ("429:1", "429-date:1"):
+        world.cloud.script_faults(fault, name=f"meets-{fault.partition(':')[0]}")
+    for offset in (600, -600):
+        world.worker(command=on_a_wrong_clock(offset))
+    names = ["meets-429", "meets-429-date", *(f"job-{number:02}" for number in range(40))]
+    first = world.launcher.submit_many([body(name) for name in names], batch="first")
+    ids = [receipt.id for receipt in first.jobs]
+    all_launched_once(world, ids)
+    # A cloud that is away for a moment, and jobs all along while tokens end.
+    world.cloud.refuse_for(1)
+    with producing(world) as producer:
+        pass_time(4, description="a token's life")
+        ids += producer.finish()
+    all_launched_once(world, ids)
+    for name in names[:2]:
+        early, late = world.cloud.requests(name)
+        assert late["at"] - early["at"] >= 1
+    requests = world.cloud.requests()
+    assert all(request["outcome"] != "unauthorized" for request in requests)
+    lives = (requests[-1]["at"] - requests[0]["at"]) / 3.0
+    assert world.cloud.state()["logins"]["ok"] <= 2 * lives + 2
+    off = {name: age for name, age in world.launcher.account().workers.items() if age > 5}
+    assert not off, "workers are heard by Redis' clock"
+
+
+@pytest.mark.parametrize("offset", [600, -600])
+def test_a_configured_token_ends_by_redis_clock_and_not_by_the_workers(
+    make_world: Callable[..., World], offset: float
+) -> None:
+    now = int(time.time())
+    world = make_world(username=None, password=None)
+    good = world.cloud.mint_token(60)
+    ended = jwt.encode({"iat": now - 400, "exp": now - 300}, "k" * 32, algorithm="HS256")
+    world.set(access_token=good if offset > 0 else ended)
+    worker = world.worker(command=on_a_wrong_clock(offset))
+    job = world.launcher.submit(body())
+    if offset > 0:
+        world.wait_for(job.id, State.SUCCEEDED)
+    else:
+        wait_until(lambda: world.launcher.account().state == "blocked", description="the account is blocked")
+        assert "LAUNCHQ_ACCESS_TOKEN has ended" in worker.log()
+        assert world.cloud.requests() == []
+
+
+def test_a_token_is_set_by_redis_clock_and_not_by_the_producers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, real = int(time.time()), time.time
+    ended = jwt.encode({"exp": now - 300}, "k" * 32, algorithm="HS256")
+    monkeypatch.setattr(time, "time", lambda: real() + 600)
+    world.launcher.set_token(world.cloud.mint_token(60))
+    monkeypatch.setattr(time, "time", lambda: real() - 600)
+    with pytest.raises(InputError, match="ended already"):
+        world.launcher.set_token(ended)
