@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections import Counter
@@ -15,9 +16,11 @@ import pytest
 import redis as redis_client
 
 from config import Settings, load
+from config.celery_settings import wake_up_queue
 from cutter import Cutter
-from harness import World, body, wait_until
+from harness import Worker, World, body, wait_until
 from launchq import InputError, Launcher, LedgerError, NotFoundError
+from ledger.version import LEDGER_VERSION
 from sandbox import CloudOptions
 from sandbox.redis_server import RedisServer
 from tasks.states import State
@@ -161,7 +164,7 @@ def test_a_broker_that_loses_all_its_messages_loses_no_job(
         )
         if loss == "flushed while jobs wait":
             ids = [job.id for job in world.launcher.submit_many([body(f"job-{n}") for n in range(20)]).jobs]
-            assert raw.llen(f"{world.prefix}.wake") == 1
+            assert raw.llen(wake_up_queue(world.settings, LEDGER_VERSION)) == 1
             raw.flushall()
             world.worker(processes=2)
         else:
@@ -351,3 +354,64 @@ def test_a_token_is_set_by_redis_clock_and_not_by_the_producers(
     monkeypatch.setattr(time, "time", lambda: real() - 600)
     with pytest.raises(InputError, match="ended already"):
         world.launcher.set_token(ended)
+
+
+NEWER = [
+    "-c",
+    "from ledger import version; version.LEDGER_VERSION += 1\n"
+    "from launchq.cli import main; main(['worker', '--processes', '1'])",
+]
+"""A worker of a launchq with a higher ledger version."""
+
+
+def test_beside_a_newer_worker_an_older_one_ends_its_calls_and_launches_nothing_more(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(cloud=CloudOptions(latency=1.0), **{**QUICK, "request_timeout": "5", "concurrency": 5})
+
+    def launched_by(worker: Worker, ids: list[str]) -> set[str]:
+        """The jobs whose last attempt was this worker's."""
+        pids = {str(pid) for pid in worker.children()}
+        raw, keys = world.launcher.ledger.redis, world.launcher.ledger.keys
+        return {one for one in ids if str(raw.hget(keys.job(one), "worker")).partition(":")[2] in pids}
+
+    old = world.worker(processes=1)
+    ids = [job.id for job in world.launcher.submit_many([body(f"job-{n:02}") for n in range(20)]).jobs]
+    wait_until(lambda: len(world.cloud.requests()) == 5, description="the older worker's calls are under way")
+    new = world.worker(command=NEWER, ready=False)
+    newest = LEDGER_VERSION + 1
+    wait_until(
+        lambda: world.launcher.account().version == newest,
+        description="the newer worker's mark",
+        interval=0.001,
+    )
+    begun = launched_by(old, ids)
+    assert begun
+    all_launched_once(world, ids)
+    assert launched_by(old, ids) == begun
+    assert launched_by(new, ids) == set(ids) - begun
+    assert {world.job(one).attempts for one in ids} == {1}
+    # Nor later, although the older worker takes wake-ups, too. The producer here is an older one as well.
+    world.cloud.change_settings(latency=0.02)
+    later = [world.launcher.submit(body(f"later-{n}")).id for n in range(5)]
+    all_launched_once(world, ids + later)
+    assert launched_by(new, later) == set(later)
+    assert old.log().count("used by a newer launchq") == 1
+    assert "newer launchq" not in new.log()
+    assert "used by a newer launchq" in world.run("status").out
+    assert world.run("status", "--json").document["ledgerVersion"] == newest
+    doctor = {one["name"]: one for one in world.run("doctor", "--json").document["checks"]}
+    assert doctor["version"]["status"] == "fail"
+    old.signal(signal.SIGTERM)
+    assert old.wait(10) == 0
+
+
+@pytest.mark.parametrize("words", [["list"], ["status", "JOB"], ["wait", "JOB"]], ids=" ".join)
+def test_a_reader_tells_of_a_state_that_only_a_newer_launchq_knows(world: World, words: list[str]) -> None:
+    job = world.launcher.submit(body())
+    world.launcher.ledger.redis.hset(world.launcher.ledger.keys.job(job.id), "state", "hibernating")
+    ran = world.run(*(job.id if word == "JOB" else word for word in words), "--json")
+    assert ran.code == 1
+    assert "'hibernating', a state that only a newer launchq knows" in ran.document["error"]["message"]
+    assert "Traceback" not in ran.err
+    assert world.run("status").code == 0
