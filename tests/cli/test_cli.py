@@ -13,6 +13,7 @@ from datetime import datetime
 import pytest
 
 from harness import World, body, wait_until
+from ledger.version import LEDGER_VERSION
 from sandbox import CloudOptions
 from tasks.states import State
 
@@ -63,6 +64,7 @@ def test_the_documents_have_exactly_the_promised_fields(world: World) -> None:
     account = world.run("status", "--json").document
     assert account["account"]["state"] == "open"
     assert account["token"]["present"]
+    assert account["ledgerVersion"] == LEDGER_VERSION
     assert len(account["workers"]) == 1
     events = world.run("events", "--json").document["events"]
     assert [event["state"] for event in events] == ["queued", "submitting", "succeeded"]

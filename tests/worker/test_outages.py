@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 import time
 from collections import Counter
@@ -376,7 +375,7 @@ def test_beside_a_newer_worker_an_older_one_ends_its_calls_and_launches_nothing_
         return {one for one in ids if str(raw.hget(keys.job(one), "worker")).partition(":")[2] in pids}
 
     old = world.worker(processes=1)
-    ids = [job.id for job in world.launcher.submit_many([body(f"job-{n:02}") for n in range(20)]).jobs]
+    ids = [job.id for job in world.launcher.submit_many([body(f"job-{n:02}") for n in range(15)]).jobs]
     wait_until(lambda: len(world.cloud.requests()) == 5, description="the older worker's calls are under way")
     new = world.worker(command=NEWER, ready=False)
     newest = LEDGER_VERSION + 1
@@ -399,11 +398,9 @@ def test_beside_a_newer_worker_an_older_one_ends_its_calls_and_launches_nothing_
     assert old.log().count("used by a newer launchq") == 1
     assert "newer launchq" not in new.log()
     assert "used by a newer launchq" in world.run("status").out
-    assert world.run("status", "--json").document["ledgerVersion"] == newest
+    assert world.launcher.account().version == newest
     doctor = {one["name"]: one for one in world.run("doctor", "--json").document["checks"]}
     assert doctor["version"]["status"] == "fail"
-    old.signal(signal.SIGTERM)
-    assert old.wait(10) == 0
 
 
 @pytest.mark.parametrize("words", [["list"], ["status", "JOB"], ["wait", "JOB"]], ids=" ".join)
