@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# More options for `make chaos`.
+CHAOS ?=
 
-.PHONY: help demo test lint format install clean
+.PHONY: help demo test chaos lint format install clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -13,6 +15,9 @@ demo: $(VENV)/.installed  ## launch a small fleet on a simulated cloud, watch it
 
 test: $(VENV)/.installed-test lint  ## lint, types and all tests
 	$(BIN)/python -m pytest -n 2
+
+chaos: $(VENV)/.installed-test  ## launchq and plain Celery under fire, some minutes; CHAOS="--seed 8" adds options
+	PYTHONPATH=tests $(BIN)/python -m chaos --subject both --names both --json build/chaos.json $(CHAOS)
 
 lint: $(VENV)/.installed-test  ## lint, formatting and types
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -122,7 +123,20 @@ def _patterns(value: Any) -> Any:
     return patterns
 
 
+def _delays(value: Any) -> Any:
+    """`5,15,45`: lengths of time, each longer than the one before."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be lengths of time, separated by commas: 5,15,45")
+    delays = tuple(seconds(part) for part in value)
+    if not 0 < len(delays) <= 20 or delays[0] <= 0 or any(a >= b for a, b in pairwise(delays)):
+        raise ValueError("must be 1 to 20 lengths of time above 0, each longer than the one before: 5,15,45")
+    return delays
+
+
 Seconds = Annotated[float, BeforeValidator(seconds)]
+Delays = Annotated[tuple[float, ...], BeforeValidator(_delays)]
 Secret = Annotated[SecretStr | None, AfterValidator(_one_line)]
 HeaderSecret = Annotated[SecretStr | None, AfterValidator(_one_word)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
@@ -149,6 +163,7 @@ class Settings(BaseModel):
     capacity_interval: Seconds = Field(30.0, gt=0)
     capacity_messages: Patterns = ()
     balance_messages: Patterns = ()
+    verify_delays: Delays = (5.0, 15.0, 45.0)
     shift_seconds: Seconds = Field(30.0, gt=0)
     retention: Seconds = Field(7 * 86400.0, gt=0)
 

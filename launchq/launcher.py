@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from config import Settings, load
 from ledger import Ledger, calls
 from ledger.calls import Account, Done
-from tasks.errors import InputError, NotFoundError, Problem
+from tasks.errors import InputError, NotFoundError, Problem, RefusedError
 from tasks.intake import Entry, identify
 from tasks.jobs import KEY_LENGTH, Batch, Job, Receipt, Submission
 from tasks.request import LaunchRequest, parse_request
@@ -65,16 +68,20 @@ class Launcher:
         *,
         key: str | None = None,
         max_attempts: int | None = None,
+        unique_names: bool = False,
         allow_unknown_fields: bool = False,
     ) -> Job:
         """Enter one job and return it.
 
         With a `key`, the same request under the same key returns the job that exists and launches nothing; another
-        request under it raises RefusedError. `max_attempts` counts tries that failed for a passing reason.
+        request under it raises RefusedError. `max_attempts` counts tries that failed for a passing reason. `unique_names`
+        adds `-` and eight characters of the job's id to the name sent, so that its instance is known for certain.
         `allow_unknown_fields` sends fields that the API's document does not list, unchanged.
         """
         checked = _checked(request, allow_unknown=allow_unknown_fields, where="")
-        submission = Submission.of(checked, new_id(), key=key, max_attempts=max_attempts)
+        submission = Submission.of(
+            checked, new_id(), key=key, max_attempts=max_attempts, unique_names=unique_names
+        )
         [receipt] = self.enqueue([submission])
         return self.job(receipt.id)
 
@@ -84,6 +91,7 @@ class Launcher:
         *,
         batch: str | None = None,
         max_attempts: int | None = None,
+        unique_names: bool = False,
         allow_unknown_fields: bool = False,
     ) -> Batch:
         """Enter many jobs as one batch: all, or, where one is wrong, none. The batch's `jobs` are in the order given.
@@ -106,7 +114,13 @@ class Launcher:
             raise InputError([Problem("", "there is nothing to launch", "give at least one request")])
         batch_id = checked_batch(batch) if batch is not None else f"batch-{uuid.uuid4().hex[:12]}"
         submissions = [
-            Submission.of(entry.request, new_id(), entry=entry.identity, max_attempts=max_attempts)
+            Submission.of(
+                entry.request,
+                new_id(),
+                entry=entry.identity,
+                max_attempts=max_attempts,
+                unique_names=unique_names,
+            )
             for entry in identify(entries)
         ]
         receipts = self.enqueue(submissions, batch=batch_id)
@@ -192,6 +206,27 @@ class Launcher:
             self._wake()
         return results
 
+    def resolve(self, job_id: str, *, created: str | None, reason: str = "", who: str | None = None) -> Job:
+        """Say what happened to an uncertain job: the id of the instance that was `created`, or None that none was.
+
+        The job then is `succeeded`, or `failed` and may be retried; who said so (the user of this process unless
+        given), when and why is kept. RefusedError where the job is not uncertain, or the instance is another job's.
+        """
+        if created is not None and not (
+            created.strip() and created.isprintable() and len(created) <= KEY_LENGTH
+        ):
+            right = "the id as the console or the API shows it: notebook-..."
+            raise InputError([Problem("", "this is no instance id", right, "created")])
+        call = calls.resolve(job_id, instance_id=created or "", who=who or _user(), why=reason)
+        what, about = self.ledger.run(call)
+        if what == "absent":
+            raise NotFoundError(f"no job has the id {job_id}")
+        if what == "refused":
+            raise RefusedError(f"job {job_id} is {about}: only an uncertain job can be resolved")
+        if what == "owned":
+            raise RefusedError(f"{created} is the instance of job {about}: one instance cannot be two jobs'")
+        return self.job(job_id)
+
     def set_token(self, token: str) -> None:
         """Keep a token for all workers, and open an account that is blocked for want of one.
 
@@ -240,6 +275,15 @@ class Launcher:
         except Exception as error:  # noqa: BLE001 (each broker has errors of its own)
             # The job is in the ledger; a lost wake-up only means that the workers' pulse finds it, within seconds.
             logger.warning("the workers could not be woken, they will look by themselves: %s", error)
+
+
+def _user() -> str:
+    """Who runs this process, for the record."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
 
 
 def new_id() -> str:

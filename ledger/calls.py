@@ -13,11 +13,22 @@ from typing import Any, Generic, TypeVar
 from ledger import version
 from ledger.scripts import Script, script
 from tasks.errors import OutdatedError
-from tasks.jobs import Batch, Job, Receipt, Submission, moment, state_of
+from tasks.jobs import Batch, Job, Receipt, Submission, moment, sent_body, sent_name, state_of
 from tasks.retry import Outcome
 from tasks.states import State
 
 T = TypeVar("T")
+
+BASELINE_SECONDS = 600.0
+"""How old the latest listing may be that an attempt's instance is told from others by. What somebody else has launched under
+the same exact name since then could be taken for the job's own."""
+
+RELIST_SECONDS = 60.0
+"""While jobs with exact names are claimed, the instances are listed again this often, and twenty times as long as a listing
+takes; and after one that failed, not before that."""
+
+LOOKUP_REST = 0.3
+"""Seconds between two lookups, so that what falls due close together is looked up together."""
 
 PROBE_SECONDS = 60.0
 """While the account cannot pay, one job this often finds out whether it can again."""
@@ -54,6 +65,12 @@ class Claimed:
     tries: int = 0
     max_attempts: int | None = None
     spot: bool = False
+    unique_names: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """What is sent."""
+        return sent_body(self.request, self.id, unique=self.unique_names).encode()
 
 
 @dataclass(frozen=True)
@@ -71,16 +88,50 @@ class HeldToken:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim took. `why` (paused, blocked, token, version) says why it could take nothing at all.
+    """What a claim took. `why` (paused, blocked, token, listing, version) says why it could take nothing, or no more.
 
-    `wait`: seconds until there may be something to claim; None is until somebody acts.
+    `wait`: seconds until there may be something to claim; None is until somebody acts. `lookup`: the instances should be
+    listed now.
     """
 
     why: str
     wake: bool
     wait: float | None
+    lookup: bool
     token: HeldToken | None
     jobs: tuple[Claimed, ...]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A job whose last attempt has an unknown end, and whose lookup is due. `name` is the one that was sent."""
+
+    id: str
+    attempt: str
+    name: str
+    tries: int
+    max_attempts: int | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The turn to list the instances: `mine`, or another's. `doubts` are the jobs to be looked up."""
+
+    mine: bool
+    token: HeldToken | None
+    doubts: tuple[Doubt, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a lookup found for one job: the ids of the instances that have its name.
+
+    `delay`: seconds until its next attempt, if there are none and it may try again.
+    """
+
+    doubt: Doubt
+    instance_ids: Sequence[str]
+    delay: float
 
 
 @dataclass(frozen=True)
@@ -97,11 +148,14 @@ class AccountNews:
     """What a group of reports says about the account and its token.
 
     `refused`: version of a token that the API refused. `taken`: "token", or the fingerprint of an API key, where a
-    call showed that it is good.
+    call showed that it is good. `pause`: seconds for which the account is to rest, and what the API said, beside what the
+    reports ask for.
     """
 
     refused: str = ""
     taken: str = ""
+    pause: float = 0.0
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +196,9 @@ def enqueue(submissions: Sequence[Submission], *, batch: str = "", check: bool =
     args = ["check" if check else "enter", batch]
     for one in submissions:
         limit = "" if one.max_attempts is None else str(one.max_attempts)
-        args += (one.id, one.name, one.body, one.key, one.entry, limit, "1" if one.spot else "")
+        args += (
+            one.id, one.name, one.body, one.key, one.entry, limit, _flag(one.spot), _flag(one.unique_names),
+        )  # fmt: skip
     return Call(script("enqueue"), args, _enqueued)
 
 
@@ -165,21 +221,27 @@ def claim(
         _ms(lease),
         worker,
         api_key,
-        "1" if first else "",
+        _flag(first),
         _ms(PROBE_SECONDS),
-        "1" if watching else "",
+        _flag(watching),
         _ms(LOGIN_WAIT_CAP),
+        _ms(BASELINE_SECONDS),
+        _ms(RELIST_SECONDS),
+        _ms(RELIST_SECONDS),
     )
     return Call(script("claim"), args, _claim)
 
 
-def settle(reports: Sequence[Report], news: AccountNews) -> Call[list[str]]:
-    """Write down how attempts ended; for each, the job's new state or `stale`."""
-    paused = max(reports, key=lambda report: report.outcome.pause)
+def settle(
+    reports: Sequence[Report], news: AccountNews, *, verify_delays: Sequence[float]
+) -> Call[list[str]]:
+    """Write down how attempts ended; for each, the job's new state, `stale` or `surplus` (see lua/settle.lua)."""
+    pauses = [(news.pause, news.message), *((one.outcome.pause, one.outcome.message) for one in reports)]
+    pause, message = max(pauses, key=lambda pair: pair[0])
     blocked = next((report.outcome.message for report in reports if report.outcome.blocks), "")
-    pause = paused.outcome.pause
     args = [
-        news.refused, news.taken, _ms(pause), paused.outcome.message if pause else "", blocked, _ms(PROBE_SECONDS),
+        news.refused, news.taken, _ms(pause), message if pause else "", blocked, _ms(PROBE_SECONDS),
+        _delays(verify_delays),
     ]  # fmt: skip
     for report in reports:
         outcome = report.outcome
@@ -189,6 +251,63 @@ def settle(reports: Sequence[Report], news: AccountNews) -> Call[list[str]]:
             outcome.instance_id, _ms(outcome.delay), counts,
         )  # fmt: skip
     return Call(script("settle"), args, list)
+
+
+def lookup_turn(
+    asker: str, *, lasts: float, limit: int, verify_delays: Sequence[float], api_key: str
+) -> Call[Turn]:
+    """Ask for the turn to list the instances, or keep it; it lasts that many seconds.
+
+    `api_key`: fingerprint of the key that the asker uses in place of the shared token; "" is none.
+    """
+
+    def parse(reply: list[Any]) -> Turn:
+        turn, token, jobs = reply
+        doubts = tuple(
+            Doubt(
+                job_id,
+                attempt,
+                sent_name(name, job_id, unique=bool(unique)),
+                int(tries),
+                int(limit) if limit else None,
+            )
+            for job_id, attempt, name, tries, limit, unique in jobs
+        )
+        return Turn(turn == "go", _token(token), doubts)
+
+    return Call(script("lookup"), (asker, _ms(lasts), str(limit), _delays(verify_delays), api_key), parse)
+
+
+def listed(asker: str, instance_ids: Iterable[str], *, end: str = "", took: float = 0.0) -> Call[bool]:
+    """Note which instances a listing showed; `end`: it was made (`whole`) in `took` seconds, or could not be (`failed`).
+
+    With an end, the turn is over. False where it was over already.
+    """
+    return Call(script("listed"), (asker, end, _ms(took), _ms(LOOKUP_REST), *instance_ids), bool)
+
+
+def verify(
+    asker: str,
+    findings: Sequence[Finding],
+    *,
+    verify_delays: Sequence[float],
+    max_attempts: int,
+    flaw: str = "",
+) -> Call[list[str]]:
+    """What a lookup says about jobs in doubt; for each, its state or `stale`. `flaw`: why the list could not be read."""
+    args = [asker, _delays(verify_delays), str(max_attempts), flaw]
+    for one in findings:
+        args += (one.doubt.id, one.doubt.attempt, one.doubt.name, _ms(one.delay), str(len(one.instance_ids)))
+        args += one.instance_ids
+    return Call(script("verify"), args, list)
+
+
+def resolve(job_id: str, *, instance_id: str, who: str, why: str) -> Call[tuple[str, str]]:
+    """A person says what happened to an uncertain job: which instance was created, or ("") that none was.
+
+    What came of it (see lua/resolve.lua) and the job's state, or the job that owns the instance.
+    """
+    return Call(script("resolve"), (job_id, instance_id, who, why), lambda reply: (reply[0], reply[1]))
 
 
 def cancel(job_ids: Iterable[str]) -> Call[list[Done]]:
@@ -208,16 +327,18 @@ def rearm(act_id: str, job_ids: Iterable[str]) -> Call[tuple[bool, list[Done]]]:
 def read(job_ids: Sequence[str]) -> Call[list[Job | None]]:
     """The jobs with these ids, None for each that does not exist."""
 
-    def parse(reply: list[list[str]]) -> list[Job | None]:
+    def parse(reply: list[tuple[list[str], list[str]]]) -> list[Job | None]:
         return [
-            Job.from_fields(job_id, _pairs(flat)) if flat else None
-            for job_id, flat in zip(job_ids, reply, strict=True)
+            Job.from_redis(job_id, _pairs(flat), history) if flat else None
+            for job_id, (flat, history) in zip(job_ids, reply, strict=True)
         ]
 
     return Call(script("read"), job_ids, parse)
 
 
-def tick(worker: str, *, credentials: str, has_api_key: bool) -> Call[tuple[bool, float | None]]:
+def tick(
+    worker: str, *, credentials: str, has_api_key: bool, verify_delays: Sequence[float]
+) -> Call[tuple[bool, float | None]]:
     """One beat of a worker's pulse: whether a wake-up is wanted, and the seconds until there may be something to do.
 
     OutdatedError where a newer launchq uses the ledger: then the beat did nothing.
@@ -228,7 +349,8 @@ def tick(worker: str, *, credentials: str, has_api_key: bool) -> Call[tuple[bool
             raise OutdatedError(newer_ledger(int(reply[2])))
         return bool(int(reply[0])), _seconds(reply[1])
 
-    return Call(script("tick"), (worker, credentials, "1" if has_api_key else ""), parse)
+    args = (worker, credentials, _flag(has_api_key), _delays(verify_delays))
+    return Call(script("tick"), args, parse)
 
 
 def tidy(retention: float, *, limit: int = 1000) -> Call[int]:
@@ -240,6 +362,11 @@ def login_turn(asker: str, *, lock: float, held_version: str, credentials: str) 
     """Ask for the turn to log in: `go`, `wait` (with seconds) or `fresh`; `lock` in seconds."""
     args = (asker, _ms(lock), _ms(LOGIN_WAIT_CAP), held_version, credentials)
     return Call(script("login"), args, lambda reply: (reply[0], int(reply[1]) / 1000))
+
+
+def held_token() -> Call[HeldToken | None]:
+    """The token that all workers share; None where there is none, or it has ended."""
+    return Call(script("held"), (), _token)
 
 
 def store_token(
@@ -269,7 +396,7 @@ def block(
     With `api_key` they are a key, which is tried again later, ever less often.
     """
     longest = _ms(LOGIN_WAIT_CAP) if api_key else ""
-    return Call(script("block"), (message, asker, credentials, "1" if refused else "", longest), bool)
+    return Call(script("block"), (message, asker, credentials, _flag(refused), longest), bool)
 
 
 def greet(credentials: str) -> Call[bool]:
@@ -311,17 +438,25 @@ def _enqueued(reply: list[Any]) -> Enqueued:
 
 
 def _claim(reply: list[Any]) -> Claim:
-    why, wake, wait, (value, version, left, life), jobs = reply
+    why, wake, wait, lookup, token, jobs = reply
     return Claim(
         why,
         wake == "1",
         _seconds(wait),
-        HeldToken(value, version, _seconds(left), _seconds(life)) if value else None,
+        bool(lookup),
+        _token(token),
         tuple(
-            Claimed(job_id, attempt, request, int(tries), int(limit) if limit else None, bool(spot))
-            for job_id, attempt, request, tries, limit, spot in jobs
+            Claimed(
+                job_id, attempt, request, int(tries), int(limit) if limit else None, bool(spot), bool(unique)
+            )
+            for job_id, attempt, request, tries, limit, spot, unique in jobs
         ),
     )
+
+
+def _token(reply: list[str]) -> HeldToken | None:
+    value, version, left, life = reply
+    return HeldToken(value, version, _seconds(left), _seconds(life)) if value else None
 
 
 def _account(reply: list[Any]) -> Account:
@@ -350,6 +485,14 @@ def _account(reply: list[Any]) -> Account:
 
 def _pairs(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else ""
+
+
+def _delays(seconds: Sequence[float]) -> str:
+    return ",".join(_ms(one) for one in seconds)
 
 
 def _ms(seconds: float) -> str:

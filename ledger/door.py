@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from ledger import calls
 from ledger.calls import Call, Enqueued
+from ledger.durability import Durability
 from ledger.keys import Keys
 from tasks.errors import LedgerError, NotFoundError, RefusedError
 from tasks.jobs import Batch, Job, Submission
@@ -32,6 +33,15 @@ SOCKET_TIMEOUT = 5.0
 
 ENTER_AT_ONCE = 1000
 """How many jobs one script call enters."""
+
+DURABILITY_SECONDS = 60.0
+"""How long it is believed how this Redis writes to its disk."""
+
+DISK_PATIENCE = 2.0
+"""Seconds that a claim may take to reach Redis' disk."""
+
+SEEN_SECONDS = 30 * 86400.0
+"""How long an instance is remembered that the list no longer shows."""
 
 READ_AT_ONCE = 500
 """How many jobs one script call reads, so that no call holds up Redis for long."""
@@ -176,8 +186,8 @@ class Ledger:
         else:
             with _translated():
                 pipeline = self.redis.pipeline(transaction=False)
-                pipeline.zrange(self.keys.base + "due", 0, -1)
-                pipeline.zrange(self.keys.base + "ended", 0, -1)
+                for home in ("due", "leases", "ended"):
+                    pipeline.zrange(self.keys.base + home, 0, -1)
                 ids = [job_id for part in pipeline.execute() for job_id in part]
         jobs = [job for job in self.jobs(ids) if job is not None and state in (None, job.state)]
         jobs.sort(key=lambda job: (job.updated_at, job.name), reverse=True)
@@ -233,7 +243,7 @@ class Ledger:
             self.redis.zrem(self.keys.workers, worker)
 
     def server(self) -> dict[str, Any]:
-        """What Redis says of itself, with `appendonly` and `appendfsync` where it lets them be read."""
+        """What Redis says of itself, with `appendfsync` where it lets that be read."""
         with _translated():
             began = time.monotonic()
             self.redis.ping()
@@ -243,9 +253,7 @@ class Ledger:
             with suppress(
                 RedisError
             ):  # hosted servers often refuse CONFIG; the caller says that it does not know
-                # One at a time: Redis before 7 takes no more.
-                for name in ("appendonly", "appendfsync"):
-                    configuration |= cast("dict[str, str]", self.redis.config_get(name))
+                configuration = cast("dict[str, str]", self.redis.config_get("appendfsync"))
         return {**information, **configuration, "latency": latency}
 
 
@@ -266,6 +274,7 @@ class AsyncLedger:
         from redis.asyncio.retry import Retry as AsyncRetry
 
         self.keys = Keys(prefix)
+        self._url = url
         self.redis = Redis.from_url(
             url, retry=AsyncRetry(ExponentialBackoff(cap=1.0, base=0.05), 3), **connection_options()
         )
@@ -283,3 +292,50 @@ class AsyncLedger:
             except NoScriptError:
                 reply = await self.redis.eval(call.script.text, 1, *arguments)
             return call.parse(reply)
+
+    async def durability(self) -> Durability:
+        """How this Redis writes to its disk. Looked up once a minute in each process."""
+        known = _DURABILITY.get(self._url)
+        if known is not None and time.monotonic() < known[1]:
+            return known[0]
+        with _translated():
+            information = await self.redis.info()
+            fsync = None
+            with suppress(RedisError):  # hosted servers often refuse CONFIG
+                fsync = (await self.redis.config_get("appendfsync")).get("appendfsync")
+        durability = Durability.of(information, fsync)
+        _DURABILITY[self._url] = durability, time.monotonic() + DURABILITY_SECONDS
+        return durability
+
+    async def on_disk(self, claim_id: str, lease: float) -> bool:
+        """Wait until what this claim took is on Redis' disk. False where it is not, or not in time.
+
+        Any later write of this Redis that is on the disk says so of all before it; that it finds the claim says that it
+        is the same Redis still, not one that was started again and has forgotten it.
+        """
+        with _translated():
+            pipeline = self.redis.pipeline(transaction=False)
+            pipeline.pexpire(self.keys.claim(claim_id), round(lease * 1000))
+            pipeline.execute_command("WAITAOF", 1, 0, round(DISK_PATIENCE * 1000))
+            found, (here, _) = await pipeline.execute()
+        return bool(found) and int(here) >= 1
+
+    async def forget_unseen(self, shown: Container[str]) -> None:
+        """Forget instances that were first seen long ago and that a whole listing, `shown`, no longer has."""
+        with _translated():
+            seconds, _ = await self.redis.time()
+            old: Any = await self.redis.zrange(
+                self.keys.seen,
+                "-inf",
+                round((seconds - SEEN_SECONDS) * 1000),
+                byscore=True,
+                offset=0,
+                num=10_000,
+            )
+            gone = [instance for instance in old if instance not in shown]
+            if gone:
+                await self.redis.zrem(self.keys.seen, *gone)
+
+
+_DURABILITY: dict[str, tuple[Durability, float]] = {}
+"""By Redis' URL: how it writes to its disk, and until when that is believed."""

@@ -11,8 +11,13 @@ from typing import Final
 NAMES: Final = {
     # hash: one job; see docs/redis.md for its fields. Until `retention` after the job's end.
     "job": "job:",
-    # sorted set: job id -> when to look at it next (ms): its due time, or the end of its lease. No ended job.
+    # list: what happened to one job, a JSON document an entry, the latest 50. Goes with its job.
+    "history": "history:",
+    # sorted set: id of a job that waits for a claim -> when it is due (ms).
     "due": "due",
+    # sorted set: id of a job whose last attempt may have created an instance that nobody has noted -> when to look what
+    # became of it (ms): the end of its lease, then its next lookup.
+    "leases": "leases",
     # sorted set: job id -> when it ended (ms). Until `retention` after.
     "ended": "ended",
     # hash: state -> number of jobs. For ever.
@@ -39,6 +44,19 @@ NAMES: Final = {
     "watch": "watch",
     # sorted set: worker -> when it was last heard (ms). Members go after a day.
     "workers": "workers",
+    # hash: instance id -> the job that it belongs to. Goes with its job.
+    "owners": "owners",
+    # sorted set: instance id -> when it was first seen (ms), in a listing or as a job's. Gone 30 days later, once the list
+    # no longer shows it.
+    "seen": "seen",
+    # hash: an exact name -> number of jobs with a create call under way for it. For ever; names at zero go.
+    "flying": "flying",
+    # hash: an exact name -> number of jobs that do not know whether they have created an instance of it. As above.
+    "doubted": "doubted",
+    # hash: when the instances were last listed to the end, how long it took, when it last failed. For ever.
+    "listing": "listing",
+    # string: who is listing the instances now, or has just done so. Seconds.
+    "lookup": "lookup",
     # stream: every change of a job's state, the latest 100,000 or so.
     "events": "events",
 }
@@ -65,6 +83,15 @@ class Keys:
     def key(self, idempotency_key: str) -> str:
         """string: a producer's idempotency key -> job id"""
         return self.base + NAMES["key"] + idempotency_key
+
+    def claim(self, claim_id: str) -> str:
+        """list: what one claim took"""
+        return self.base + NAMES["claim"] + claim_id
+
+    @property
+    def seen(self) -> str:
+        """sorted set: instance id -> when it was first seen (ms)"""
+        return self.base + NAMES["seen"]
 
     @property
     def events(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ledger import version
 from ledger.keys import lua_names
-from tasks.states import ENDS, MOVES
+from tasks.states import ENDS, IN_DOUBT, MOVES, WATCHED
 
 _FOLDER = Path(__file__).parent / "lua"
 
@@ -34,7 +34,11 @@ def _head() -> str:
         f"{state} = {{{', '.join(f'{event} = {new.value!r}' for event, new in moves.items())}}}"
         for state, moves in MOVES.items()
     )
-    ends = ", ".join(f"{state} = true" for state in sorted(ENDS))
+    groups = {"ENDS": ENDS, "WATCHED": WATCHED, "IN_DOUBT": IN_DOUBT}
+    sets = (
+        f"local {name} = {{{', '.join(f'{state} = true' for state in sorted(states))}}}"
+        for name, states in groups.items()
+    )
     mark = f"local VERSION = {version.LEDGER_VERSION}"
-    tables = (mark, lua_names(), f"local MOVES = {{{moves}}}", f"local ENDS = {{{ends}}}")
+    tables = (mark, lua_names(), f"local MOVES = {{{moves}}}", *sets)
     return "\n".join((*tables, (_FOLDER / "prelude.lua").read_text(encoding="utf-8")))

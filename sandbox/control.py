@@ -5,7 +5,8 @@ GET    /sandbox/state          counts of calls, outcomes, faults, instances, log
 GET    /sandbox/instances      ``{"instances": [...]}``, oldest first; ``?name=`` for one name
 GET    /sandbox/requests       ``{"requests": [...]}``, every create call that arrived; ``?name=``
 POST   /sandbox/faults         ``script``: list of faults (text, or ``{"fault", "times", "name", "endpoint"}``),
-                               ``rates``: probabilities by fault, ``clear``: true drops those before
+                               ``rates``: probabilities by fault for any call of ``endpoint`` (else create),
+                               ``clear``: true drops all those before
 POST   /sandbox/refuse         ``seconds``: refuse for so long; ``listening``: false or true; ``share`` of the
                                time, with ``window`` in seconds
 POST   /sandbox/tokens         mint a token, ``life`` in seconds; answers like the login
@@ -88,7 +89,7 @@ class Control:
         if body.get("clear"):
             plan.clear()
         if "rates" in body:
-            plan.set_rates(body["rates"])
+            plan.set_rates(body["rates"], body.get("endpoint", "create"))
         for entry in body.get("script", ()):
             rule = {"fault": entry} if isinstance(entry, str) else dict(entry)
             plan.script(rule.pop("fault"), **rule)

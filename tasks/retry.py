@@ -9,7 +9,7 @@
 | capacity | spot: defer by the capacity interval; others: fail | yes | no |
 | balance | defer, due at once; the account is blocked | no | no |
 | transient | defer by backoff with full jitter | yes | yes |
-| unknown | doubt | yes | |
+| unknown | doubt: looked up in the list of instances before anything else | yes | yes |
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ from dataclasses import dataclass
 
 from tasks.states import Event
 from tasks.verdicts import Judgement, Verdict
-
-IN_DOUBT = "an instance may exist all the same: look in the console"
-"""What a person has to know of an attempt whose end is unknown."""
 
 RETRY_AFTER_CAP = 3600.0
 """Seconds. A longer `Retry-After` is not believed: one strange answer must not stop an account for a day."""
@@ -34,6 +31,10 @@ class RetryPolicy:
     base: float = 1.0
     cap: float = 60.0
     capacity_interval: float = 30.0
+
+    def backoff(self, tries: int, dice: float) -> float:
+        """The wait, in seconds, after the `tries`-th try, with full jitter: `dice` is a random number from [0, 1)."""
+        return self.ceiling(tries) * dice
 
     def ceiling(self, tries: int) -> float:
         """The longest wait, in seconds, after the `tries`-th try: exponential, up to `cap`."""
@@ -73,7 +74,7 @@ REASONS = frozenset({Verdict.NOT_SENT, Verdict.THROTTLED, Verdict.AUTH_EXPIRED, 
 UNSENT = Outcome(
     Event.DEFER,
     category=Verdict.NOT_SENT,
-    message="held back: its lease was too short to send it safely",
+    message="held back: it could not be made sure in time that sending it was safe",
     delay=1.0,
     counts=False,
 )
@@ -100,7 +101,7 @@ def decide(
         case Verdict.REJECTED:
             return Outcome(Event.FAIL, verdict, message)
         case Verdict.UNKNOWN:
-            return Outcome(Event.DOUBT, verdict, f"{message}; {IN_DOUBT}")
+            return Outcome(Event.DOUBT, verdict, message, spends=True)
         case Verdict.AUTH_EXPIRED:
             return Outcome(Event.DEFER, verdict, message, counts=False)
         case Verdict.BLOCKED:
@@ -117,7 +118,7 @@ def decide(
                 judgement, tries, max_attempts, delay=pause + policy.base * dice, pause=pause
             )
         case Verdict.NOT_SENT:
-            return _again_or_fail(judgement, tries, max_attempts, delay=policy.ceiling(tries + 1) * dice)
+            return _again_or_fail(judgement, tries, max_attempts, delay=policy.backoff(tries + 1, dice))
 
 
 def _again_or_fail(

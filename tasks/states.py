@@ -1,14 +1,17 @@
 """The states of a job and every legal move between them: this table is the only place that knows.
 
     submit ──> queued ──claim──> submitting ──created──> succeeded
-                 ^                 │  │  │
-                 │     try later ──┘  │  └── unknown, lease expired ──> uncertain
-              claim                   └── rejected, out of attempts ──> failed
-                 │
-              retrying
+                 ^                 │  │  │                   ^
+                 │     try later ──┘  │  └── unknown,        │ found
+              claim                   │      lease over ──> verifying ──> not found: try later
+                 │                    │                      │
+              retrying                └── rejected ─> failed └── cannot be told ──> uncertain
 
-A job that is `uncertain` may have bought an instance: nothing sends it again by itself. Only its own last attempt
-may still answer (its worker was slow, not dead), and then the answer counts.
+A job that is `verifying` or `uncertain` may have bought an instance: nothing sends it again until that is known. The
+list of instances says it, or a person, or the attempt's own late answer (its worker was slow, not dead).
+
+An attempt that created an instance is always believed, as long as no other attempt has followed it: what was bought must
+be known, also where the job was given up in the meantime.
 
 Python asks `next_state`; the Lua scripts of the ledger get the same table as their first lines; the documents'
 table is made from `MOVES` too.
@@ -31,6 +34,8 @@ class State(StrEnum):
     """A create call may be under way."""
     RETRYING = "retrying"
     """Waits for its next attempt; the job's `reason` says for what."""
+    VERIFYING = "verifying"
+    """The end of its last attempt is unknown: the list of instances is asked whether it created one."""
     SUCCEEDED = "succeeded"
     """An instance exists, and its id is known."""
     FAILED = "failed"
@@ -54,6 +59,8 @@ class Event(StrEnum):
     """The attempt certainly created nothing, and no other follows."""
     DOUBT = "doubt"
     """Nobody knows whether the attempt created an instance."""
+    PARK = "park"
+    """The list of instances cannot tell either."""
     EXPIRE = "expire"
     """The attempt's lease ran out without a word from its worker."""
     CANCEL = "cancel"
@@ -65,26 +72,34 @@ class Event(StrEnum):
 MOVES: Final[dict[State, dict[Event, State]]] = {
     State.QUEUED: {
         Event.CLAIM: State.SUBMITTING,
+        Event.CREATE: State.SUCCEEDED,
         Event.CANCEL: State.CANCELLED,
     },
     State.RETRYING: {
         Event.CLAIM: State.SUBMITTING,
+        Event.CREATE: State.SUCCEEDED,
         Event.CANCEL: State.CANCELLED,
     },
     State.SUBMITTING: {
         Event.CREATE: State.SUCCEEDED,
         Event.DEFER: State.RETRYING,
         Event.FAIL: State.FAILED,
-        Event.DOUBT: State.UNCERTAIN,
-        Event.EXPIRE: State.UNCERTAIN,
+        Event.DOUBT: State.VERIFYING,
+        Event.EXPIRE: State.VERIFYING,
+    },
+    State.VERIFYING: {
+        Event.CREATE: State.SUCCEEDED,
+        Event.DEFER: State.RETRYING,
+        Event.FAIL: State.FAILED,
+        Event.PARK: State.UNCERTAIN,
     },
     State.UNCERTAIN: {
         Event.CREATE: State.SUCCEEDED,
         Event.DEFER: State.RETRYING,
         Event.FAIL: State.FAILED,
     },
-    State.FAILED: {Event.REARM: State.QUEUED},
-    State.CANCELLED: {Event.REARM: State.QUEUED},
+    State.FAILED: {Event.CREATE: State.SUCCEEDED, Event.REARM: State.QUEUED},
+    State.CANCELLED: {Event.CREATE: State.SUCCEEDED, Event.REARM: State.QUEUED},
     State.SUCCEEDED: {},
 }
 
@@ -93,6 +108,12 @@ INITIAL: Final = State.QUEUED
 
 ENDS: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.UNCERTAIN})
 """The states in which launchq does nothing more by itself."""
+
+IN_DOUBT: Final = frozenset({State.VERIFYING, State.UNCERTAIN})
+"""The states of a job whose last attempt may have created an instance that nobody has noted."""
+
+WATCHED: Final = frozenset({State.SUBMITTING, State.VERIFYING})
+"""The states in which somebody must look after the last attempt: when its lease ends, then when its lookups are due."""
 
 ATTEMPT_EVENTS: Final = frozenset({Event.CREATE, Event.DEFER, Event.FAIL, Event.DOUBT})
 """The events that an attempt reports about itself; each must name the attempt."""

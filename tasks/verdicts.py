@@ -6,7 +6,6 @@ settles the matter, the verdict is `unknown`: an instance may have been bought.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -93,7 +92,7 @@ def judge(reply: Reply, rules: MessageRules = DEFAULT_RULES) -> Judgement:
     """What this reply to a create call means. Total: every reply has a verdict."""
     if isinstance(reply, NoAnswer):
         return Judgement(Verdict.UNKNOWN if reply.sent else Verdict.NOT_SENT, reply.reason)
-    document = _read(reply.body)
+    document = reply.document()
     if instance_id := _text(document, "instanceId"):
         return Judgement(Verdict.CREATED, instance_id=instance_id)
     message = _text(document, "message")
@@ -125,14 +124,6 @@ def _verdict(status: int, login_error: bool, message: str, rules: MessageRules) 
     return Verdict.UNKNOWN
 
 
-def _read(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
 def _text(document: dict[str, Any], name: str) -> str:
     """A field's text; empty where it is absent, blank or no text."""
     value = document.get(name)
@@ -152,4 +143,4 @@ def message_of(reply: Reply) -> str:
     """What a reply says, in words, for calls that have no verdict (a login, a probe)."""
     if isinstance(reply, NoAnswer):
         return reply.reason
-    return _text(_read(reply.body), "message") or _description(reply)
+    return _text(reply.document(), "message") or _description(reply)

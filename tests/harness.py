@@ -108,10 +108,17 @@ class World:
         return self._launcher
 
     def worker(
-        self, *, processes: int = 2, command: list[str] | None = None, ready: bool = True, **settings: object
+        self,
+        *,
+        processes: int = 2,
+        command: list[str] | None = None,
+        variables: Mapping[str, str] | None = None,
+        ready: bool = True,
+        **settings: object,
     ) -> Worker:
-        """Start one worker; `ready` waits until its pulse beats."""
+        """Start one worker; `ready` waits until its pulse beats. `variables` are more of its environment."""
         extra = {f"LAUNCHQ_{name.upper()}": str(value) for name, value in settings.items()}
+        extra |= variables or {}
         arguments = command or ["-m", "launchq", "worker", "--processes", str(processes)]
         worker = Worker(
             arguments, {**self.environment, **extra}, self.folder / f"worker-{len(self.workers)}.log"

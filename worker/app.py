@@ -103,6 +103,7 @@ def submit(
     *surplus: Any,
     key: Any = None,
     maxAttempts: Any = None,  # noqa: N803 (names on the wire are the API's camelCase)
+    uniqueNames: Any = False,  # noqa: N803
     allowUnknownFields: Any = False,  # noqa: N803
     **unknown: Any,
 ) -> None:
@@ -117,6 +118,7 @@ def submit(
             body,
             key=key,
             max_attempts=maxAttempts,
+            unique_names=uniqueNames is True,
             allow_unknown=allowUnknownFields is True,
             strange=[*unknown, *(["a second argument"] if surplus else [])],
         )

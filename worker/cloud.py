@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -25,16 +25,23 @@ from typing import Self, cast
 import httpx
 
 from tasks.answers import Answer, NoAnswer, Reply
+from worker import clock
 from worker.claims import fits_a_header
 from worker.transport import Call, Peer, Stage, aiohttp_transport, current_call, failed, out_of_time
 
-CREATE, LOGIN, BALANCE = "/instance/create", "/user/login", "/balance"
+CREATE, LIST, LOGIN, BALANCE = "/instance/create", "/instance/list", "/user/login", "/balance"
 
 MAX_ANSWER = 1 << 20
 """Bytes of an answer that are read. The API's own are a few hundred; something larger is not from it."""
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for name, connection and TLS together, unless told. A lost SYN is sent again after 1, 3 and 7 s."""
+
+READ_TIMEOUT = 10.0
+"""Seconds for a call that only reads, where a create call may take longer."""
+
+HELD_UP = 1.0
+"""Seconds by which a request may leave later than its connection may take, on a busy machine."""
 
 _DELAY_SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
@@ -96,13 +103,14 @@ class Cloud:
                 raise ValueError(f"a timeout must be a positive number of seconds, not {seconds!r}")
         base = _base(api_url)
         self._tls = base.scheme == "https"
-        self._urls = {path: _join(base, path) for path in (CREATE, LOGIN, BALANCE)}
+        self._urls = {path: _join(base, path) for path in (CREATE, LIST, LOGIN, BALANCE)}
         self._peer = Peer(
             host=base.host,
             port=base.port or (443 if self._tls else 80),
             timeout=timeout,
             connect_timeout=connect_timeout,
         )
+        self._reading_peer = replace(self._peer, timeout=min(timeout, READ_TIMEOUT))
         self._timeouts = httpx.Timeout(
             connect=connect_timeout, pool=connect_timeout, read=timeout, write=timeout
         ).as_dict()
@@ -140,18 +148,32 @@ class Cloud:
         # A lone surrogate, which no password has but a broken environment may, must not raise.
         return await self._call("POST", LOGIN, body.encode(errors="replace"))
 
+    async def list_instances(self, page: int, size: int, credential: Credential) -> Reply:
+        """Ask for one page of the account's instances: `POST /instance/list`; pages count from 1."""
+        body = json.dumps({"pager": {"currentPage": page, "pageSize": size}})
+        return await self._call("POST", LIST, body.encode(), credential, reading=True)
+
     async def reachable(self, credential: Credential | None = None) -> Reply:
         """A harmless question, `GET /balance`: an answer of any kind means that the API can be reached."""
-        return await self._call("GET", BALANCE, b"", credential)
+        return await self._call("GET", BALANCE, b"", credential, reading=True)
 
-    async def _call(self, method: str, path: str, body: bytes, credential: Credential | None = None) -> Reply:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        credential: Credential | None = None,
+        *,
+        reading: bool = False,
+    ) -> Reply:
         if self._client is None:
             raise RuntimeError("a Cloud makes calls only inside `async with`")
-        call = Call()
+        peer = self._reading_peer if reading else self._peer
+        call = Call(send_before=clock.now() + peer.connect_timeout + HELD_UP)
         outer = current_call.set(call)
         answered = False
         try:
-            async with asyncio.timeout(self._peer.timeout) as deadline:
+            async with asyncio.timeout(peer.timeout) as deadline:
                 request = self._request(method, path, body, credential)
                 call.reached(Stage.HANDED_OVER)
                 reply = await self._exchange(self._client, request, call)
@@ -159,8 +181,8 @@ class Cloud:
                 return reply
         except Exception as exc:  # noqa: BLE001  whatever it is, it must come back as "may have been sent"
             if isinstance(exc, TimeoutError) and deadline.expired():
-                return out_of_time(call, self._peer)
-            return failed(exc, call, self._peer)
+                return out_of_time(call, peer)
+            return failed(exc, call, peer)
         finally:
             if not answered:
                 call.abandon()

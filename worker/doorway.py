@@ -21,6 +21,7 @@ def enter(
     *,
     key: Any,
     max_attempts: Any,
+    unique_names: bool,
     allow_unknown: bool,
     strange: Sequence[str],
 ) -> bool:
@@ -37,12 +38,14 @@ def enter(
                     Problem(
                         "",
                         f"not understood: {', '.join(strange)}",
-                        "one body, and key, maxAttempts or allowUnknownFields",
+                        "one body, and key, maxAttempts, uniqueNames or allowUnknownFields",
                     )
                 ]
             )
         request = parse_request(body, allow_unknown=allow_unknown)
-        entered = ledger.enqueue([Submission.of(request, job_id, key=key, max_attempts=max_attempts)])
+        entered = ledger.enqueue(
+            [Submission.of(request, job_id, key=key, max_attempts=max_attempts, unique_names=unique_names)]
+        )
     except (InputError, RefusedError) as error:
         name = body.get("name") if isinstance(body, dict) else None
         ledger.run(calls.refuse(job_id, name=name if isinstance(name, str) else "", message=str(error)))

@@ -106,6 +106,7 @@ class Pulse(threading.Thread):
                 self._worker,
                 credentials=fingerprint_of(self._settings),
                 has_api_key=self._settings.api_key is not None,
+                verify_delays=self._settings.verify_delays,
             )
         )
         if wake:

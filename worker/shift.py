@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import socket
-import time
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -21,11 +20,14 @@ from typing import Any
 from config import Settings
 from ledger import AsyncLedger, calls
 from ledger.calls import AccountNews, Claim, Claimed, HeldToken, Report
+from ledger.durability import Durability
 from tasks.errors import LedgerError
-from tasks.retry import IN_DOUBT, UNSENT, Outcome, RetryPolicy, decide
+from tasks.retry import UNSENT, Outcome, RetryPolicy, decide
 from tasks.states import Event
 from tasks.verdicts import MessageRules, Verdict, judge
+from worker import clock
 from worker.cloud import Cloud, Credential
+from worker.lookup import Lookup
 from worker.tokens import TokenKeeper, fingerprint_of
 
 logger = logging.getLogger("launchq.shift")
@@ -52,14 +54,6 @@ BROKER_PATIENCE = 5.0
 
 LEDGER_PATIENCE = 0.2
 """Seconds between tries while Redis is out of reach."""
-
-
-def _now() -> float:
-    """Seconds that pass while the machine sleeps, too: a lease does not wait for it. Only differences count."""
-    return time.clock_gettime(_CLOCK)
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(frozen=True)
@@ -103,10 +97,14 @@ class Shift:
             cap=settings.backoff_cap,
             capacity_interval=settings.capacity_interval,
         )
+        self._lookup = Lookup(
+            settings, ledger, cloud, policy=self._policy, api_key=self._api_key, key_mark=self._key_mark
+        )
         self._rules = MessageRules.of(settings.capacity_messages, settings.balance_messages)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._calls: set[asyncio.Task[None]] = set()
         self._renewing: set[asyncio.Task[None]] = set()
+        self._looking_up: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._tokenless = False
         self._reports: list[Report] = []
@@ -119,11 +117,11 @@ class Shift:
 
     async def run(self) -> None:
         """Claim and submit until nothing is due, the time is up, or the worker stops; then finish what is in flight."""
-        time_up = _now() + self._settings.shift_seconds
+        time_up = clock.now() + self._settings.shift_seconds
         give_up: float | None = None
         draining = False
         while True:
-            now = _now()
+            now = clock.now()
             if give_up is None and self._around.stopping():
                 give_up = now + self._settings.request_timeout
             stopping = give_up is not None
@@ -136,8 +134,8 @@ class Shift:
                 claim = await self._claim()
                 if claim is not None:
                     self._act_on(claim)
-            if self._calls or self._reports or self._renewing:
-                if give_up is not None and not self._calls and not settled and _now() > give_up:
+            if self._calls or self._reports or self._renewing or (self._looking_up and not stopping):
+                if give_up is not None and not self._calls and not settled and clock.now() > give_up:
                     self._lament()
                     break
                 await self._something_happens(settled=settled)
@@ -145,14 +143,16 @@ class Shift:
                 break
             elif self._claim_id:
                 # Redis did not answer, and this claim may have taken jobs: ask again until they would have expired.
-                if _now() - self._claim_began > self._lease:
+                if clock.now() - self._claim_began > self._lease:
                     break
                 await asyncio.sleep(LEDGER_PATIENCE)
-            elif claim is None or claim.why or claim.wait is None or claim.wait > LINGER:
+            elif (
+                claim is None or claim.why not in ("", "listing") or claim.wait is None or claim.wait > LINGER
+            ):
                 break
             else:
                 await asyncio.sleep(max(claim.wait, GROUPING))
-        await self._leave(more=not stopping and _now() > time_up)
+        await self._leave(more=not stopping and clock.now() > time_up)
 
     @property
     def _lease(self) -> float:
@@ -160,8 +160,8 @@ class Shift:
 
     async def _claim(self) -> Claim | None:
         """Claim for all the room there is; None where Redis did not answer."""
-        if not self._claim_id or _now() - self._claim_began > self._lease:
-            self._claim_id, self._claim_began = uuid.uuid4().hex, _now()
+        if not self._claim_id or clock.now() - self._claim_began > self._lease:
+            self._claim_id, self._claim_began = uuid.uuid4().hex, clock.now()
         call = calls.claim(
             self._claim_id,
             limit=self._settings.concurrency - len(self._calls),
@@ -169,21 +169,25 @@ class Shift:
             worker=self._worker,
             api_key=self._key_mark,
             first=self._first,
-            watching=bool(self._calls or self._reports),
+            watching=bool(self._calls or self._reports or self._looking_up),
         )
         try:
             claim = await self._ledger.run(call)
         except LedgerError as error:
             logger.warning("cannot claim: %s", error)
             return None
-        self._first, self._claim_id = False, ""
+        self._first = False
         return claim
 
     def _act_on(self, claim: Claim) -> None:
-        """Start the calls for what was claimed, and see to the token and to help."""
+        """Start the calls for what was claimed, and see to the token, to lookups and to help."""
         send_before = self._claim_began + LEASE_MARGIN / 2
+        on_disk = asyncio.create_task(self._on_disk(self._claim_id)) if claim.jobs else None
+        self._claim_id = ""
         for job in claim.jobs:
-            self._keep(self._calls, self._attempt(job, claim.token, send_before))
+            self._keep(self._calls, self._attempt(job, claim.token, send_before, on_disk))
+        if claim.lookup and not self._looking_up:
+            self._keep(self._looking_up, self._look_up())
         if claim.wake:
             self._keep(self._background, self._call_others())
         if self._renewing:
@@ -197,6 +201,27 @@ class Shift:
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+    async def _on_disk(self, claim_id: str) -> bool:
+        """Whether what a claim took is safe, once for the whole group: before that, nothing of it may be sent."""
+        try:
+            if await self._ledger.durability() is not Durability.AWAITED:
+                return True  # either it is on the disk already, or there is nothing to wait for
+            return await self._ledger.on_disk(claim_id, self._lease)
+        except LedgerError as error:
+            logger.warning(
+                "held back, since it is not known whether their claim is on Redis' disk: %s", error
+            )
+            return False
+
+    async def _look_up(self) -> None:
+        try:
+            await self._lookup.make()
+        except LedgerError as error:
+            logger.warning("cannot look up: %s", error)
+        except Exception:  # whatever it is, the jobs in doubt stay in doubt, and are looked up again
+            logger.exception("the lookup itself failed")
+        self._something_ended.set()
 
     async def _renew(self, held: HeldToken | None) -> None:
         try:
@@ -220,24 +245,28 @@ class Shift:
             logger.warning("cannot ask the broker for waiting messages: %s", error)
             return False
 
-    async def _attempt(self, job: Claimed, token: HeldToken | None, send_before: float) -> None:
+    async def _attempt(
+        self, job: Claimed, token: HeldToken | None, send_before: float, on_disk: asyncio.Task[bool] | None
+    ) -> None:
         try:
-            outcome = await self._submit(job, token, send_before)
+            safe = on_disk is None or await on_disk
+            outcome = await self._submit(job, token, send_before) if safe else UNSENT
         except Exception as error:  # whatever went wrong in here, the call may have been made
             logger.exception("job %s: the attempt itself failed", job.id)
             outcome = Outcome(
                 Event.DOUBT,
                 Verdict.UNKNOWN,
-                f"launchq failed during the create call ({type(error).__name__}); {IN_DOUBT}",
+                f"launchq failed during the create call ({type(error).__name__})",
+                spends=True,
             )
         self._reports.append(Report(job.id, job.attempt, outcome))
         self._something_ended.set()
 
     async def _submit(self, job: Claimed, token: HeldToken | None, send_before: float) -> Outcome:
         credential = self._api_key or self._credential_of(token)
-        if credential is None or _now() > send_before:
+        if credential is None or clock.now() > send_before:
             return UNSENT
-        judgement = judge(await self._cloud.create(job.request.encode(), credential), self._rules)
+        judgement = judge(await self._cloud.create(job.body, credential), self._rules)
         if judgement.verdict is Verdict.AUTH_EXPIRED:
             if token is not None:
                 self._refused = max(self._refused, int(token.version))
@@ -278,7 +307,9 @@ class Shift:
         reports, refused = self._reports, self._refused
         news = AccountNews(str(refused) if refused else "", self._taken)
         try:
-            states = await self._ledger.run(calls.settle(reports, news))
+            states = await self._ledger.run(
+                calls.settle(reports, news, verify_delays=self._settings.verify_delays)
+            )
         except LedgerError as error:
             logger.warning("cannot write down how %d calls ended, will try again: %s", len(reports), error)
             return False
@@ -289,20 +320,14 @@ class Shift:
         if self._refused == refused:
             self._refused = 0
         for report, state in zip(written, states, strict=True):
-            if state == "stale" and report.outcome.event is Event.CREATE:
-                self._keep(self._background, self._look_after(report))
+            if state == "surplus":
+                logger.error(
+                    "job %s: attempt %s created %s after it had been given up; look in the console",
+                    report.id,
+                    report.attempt,
+                    report.outcome.instance_id,
+                )
         return True
-
-    async def _look_after(self, report: Report) -> None:
-        """The ledger refused to note an instance. Either it has been noted (the answer was lost), or nobody knows it."""
-        instance_id = report.outcome.instance_id
-        try:
-            [job] = await self._ledger.run(calls.read([report.id]))
-        except LedgerError:
-            job = None
-        if job is None or job.instance_id != instance_id:
-            text = "job %s: attempt %s created %s, but the ledger has gone on to another attempt; look in the console"
-            logger.error(text, report.id, report.attempt, instance_id)
 
     async def _something_happens(self, *, settled: bool) -> None:
         """Until a call has ended and a moment has passed for others, or it is time to look for due jobs."""

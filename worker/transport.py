@@ -10,10 +10,10 @@ moment before which no byte of a request can have left: when a connection is han
 from __future__ import annotations
 
 import asyncio
-import asyncio.trsock
 import contextlib
 import errno
 import functools
+import math
 import os
 import select
 import socket
@@ -33,6 +33,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from tasks.answers import NoAnswer
+from worker import clock
 
 if TYPE_CHECKING:
     from aiohttp.client import ClientTimeout
@@ -48,6 +49,9 @@ A server closes idle connections too (common defaults: 5 s Node.js, Apache and u
 connection that is just being closed ends with nobody knowing whether it was read. Staying well below the
 shortest of them leaves reuse to busy times, when it pays, and away from the moment of closing.
 """
+
+UNDELIVERED_MS = 20_000
+"""Milliseconds after which the kernel gives up on bytes that the server has not acknowledged."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -67,9 +71,10 @@ class Call:
     """What is known about one call while it runs."""
 
     stage: Stage = Stage.BUILDING
+    send_before: float = math.inf
+    """By `clock.now()`: later than this, the request must not leave any more."""
     _connection: Connection | None = None
     _transport: asyncio.Transport | None = None
-    _socket: asyncio.trsock.TransportSocket | None = None
 
     def reached(self, stage: Stage) -> None:
         """Note progress; never step back, as aiohttp may connect twice for one idempotent request."""
@@ -79,17 +84,16 @@ class Call:
         """The connection that the request is about to be written to."""
         self.reached(Stage.CONNECTED)
         self._connection, self._transport = connection, connection.transport
-        # Asked for now, as a TLS transport that was closed no longer knows its socket.
-        self._socket = self._transport.get_extra_info("socket") if self._transport is not None else None
 
     def abandon(self) -> None:
         """Make sure that nothing more of this request leaves. Never raises.
 
         A closed transport still delivers what was buffered, ours and the kernel's, for as long as the server takes to read
-        it: a request could arrive complete, and be obeyed, minutes after its end was reported. A reset drops it.
+        it: a request could arrive complete, and be obeyed, minutes after its end was reported. A reset drops it (see
+        `_close_hard`).
         """
-        connection, transport, sock = self._connection, self._transport, self._socket
-        self._connection = self._transport = self._socket = None
+        connection, transport = self._connection, self._transport
+        self._connection = self._transport = None
         if connection is None or transport is None:
             return
         # Closed from the other side, any of this may be gone: then nothing can leave either.
@@ -97,8 +101,6 @@ class Call:
             if connection.protocol is None and not transport.is_closing():
                 # Given back in good order, as the answer had been received to its end: another call may be on it.
                 return
-            if sock is not None and sock.fileno() >= 0:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             transport.abort()
 
 
@@ -106,8 +108,12 @@ current_call: ContextVar[Call] = ContextVar("current_call")
 """The call that the running task is making: httpx-aiohttp has no way to hand it through to the connector."""
 
 
+class TooLateError(Exception):
+    """The process was held up (stopped, suspended, starved) between the call and its connection."""
+
+
 class Connector(aiohttp.TCPConnector):
-    """Notes when a request gets its connection, and never hands over a used one that has gone bad."""
+    """Notes when a request gets its connection, and never hands over a used one that has gone bad, or any too late."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         # limit=0: how many calls are in flight is decided by whoever makes them, and a wait for a free
@@ -134,11 +140,30 @@ class Connector(aiohttp.TCPConnector):
                 break
             # Nothing was written to it for this request, so taking another is no second attempt.
             connection.close()
-        if protocol is not None:
+        if protocol is not None and protocol not in self._used:
             self._used.add(protocol)
+            _close_hard(connection)
+        if call is not None and clock.now() > call.send_before:
+            # The last look before bytes leave: whoever gave us this time may have given the job to somebody else since.
+            connection.close()
+            raise TooLateError
         if call is not None:
             call.got(connection)
         return connection
+
+
+def _close_hard(connection: Connection) -> None:
+    """Let this connection drop what it has not delivered when it is closed, also when the process is killed.
+
+    And let the kernel give up on undelivered bytes in the end where the process cannot: it may be stopped.
+    """
+    sock = connection.transport.get_extra_info("socket") if connection.transport is not None else None
+    if sock is not None:
+        # Closed from the other side already, it may refuse; then nothing can leave either.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNDELIVERED_MS)
 
 
 def _gone_bad(connection: Connection) -> bool:
@@ -255,6 +280,7 @@ _EARLY: Sequence[tuple[str, Sequence[type[BaseException]]]] = (
         ),
     ),
     ("the request to {peer} is not valid HTTP", (httpx.LocalProtocolError,)),
+    ("held back: this process was held up before it could call {peer}", (TooLateError,)),
 )
 
 _LATE: Sequence[tuple[str, Sequence[type[BaseException]]]] = (

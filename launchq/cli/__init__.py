@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "events": "read",
     "cancel": "act",
     "retry": "act",
+    "resolve": "act",
     "auth": "auth",
     "doctor": "doctor",
 }

@@ -1,6 +1,8 @@
-"""`cancel` and `retry`: acting on jobs."""
+"""`cancel`, `retry` and `resolve`: acting on jobs."""
 
 from __future__ import annotations
+
+import asyncio
 
 import click
 
@@ -8,10 +10,11 @@ from launchq.cli.options import json_option
 from launchq.cli.output import Exit, note, print_json
 from launchq.launcher import Launcher
 from ledger.calls import Done
+from tasks.errors import RefusedError
 
 _SAID = {
     "cancelled": "cancelled",
-    "requested": "a create call is under way and ends as it ends; it is not tried again",
+    "requested": "a create call is under way, or being looked up, and ends as it ends; it is not tried again",
     "ended": "too late: it is {state}",
     "rearmed": "due again",
     "refused": "not retried: it is {state}",
@@ -40,7 +43,7 @@ def cancel_command(ids: tuple[str, ...], as_json: bool) -> Exit:
 def retry_command(ids: tuple[str, ...], as_json: bool) -> Exit:
     """Make jobs due again that failed or were cancelled; of a batch, all such jobs.
 
-    An uncertain job is never retried: its instance may exist. Look in the console first.
+    An uncertain job is never retried: its instance may exist. Look in the console, then use `launchq resolve`.
     Exit code 2 where a job named by its own id cannot be retried.
 
     \b
@@ -49,6 +52,48 @@ def retry_command(ids: tuple[str, ...], as_json: bool) -> Exit:
     """
     with Launcher() as launcher:
         return _tell(ids, launcher.retry(ids), too_late="refused", as_json=as_json)
+
+
+@click.command("resolve")
+@click.argument("id_", metavar="ID")
+@click.option("--created", metavar="INSTANCE_ID", help="This instance is the job's.")
+@click.option("--not-created", is_flag=True, help="The job has created no instance.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; kept with the job.")
+@json_option
+def resolve_command(id_: str, created: str | None, not_created: bool, reason: str, as_json: bool) -> None:
+    """Say what happened to an uncertain job, after a look in the console.
+
+    With --created the job has succeeded; where the list of instances can be read, the instance must be in it. With
+    --not-created it has failed; `launchq retry ID` then launches it again. Who said so, when and why is kept.
+
+    \b
+    Example:
+      launchq resolve bc17eb4f-c15a-4748-b7df-149a73ab18c7 --created notebook-4a03ac59-3f53-4adc-9372-2efa05b7493e
+    """
+    if (created is None) is not not_created:
+        raise click.UsageError("say either --created INSTANCE_ID or --not-created")
+    with Launcher() as launcher:
+        if created is not None:
+            _must_exist(launcher, created)
+        job = launcher.resolve(id_, created=created, reason=reason)
+    if as_json:
+        print_json(job.document())
+    else:
+        click.echo(f"{job.id}\t{job.state}\t{job.instance_id or 'launchq retry launches it again'}")
+
+
+def _must_exist(launcher: Launcher, instance_id: str) -> None:
+    from worker.instances import ask_once
+
+    listing = asyncio.run(ask_once(launcher.settings, launcher.ledger))
+    if instance_id in listing.instances:
+        return
+    if listing.flaw:
+        note(f"warning: it could not be checked that {instance_id} exists: {listing.flaw}")
+        return
+    raise RefusedError(
+        f"the account has no instance {instance_id}: its list shows {len(listing.instances)} others. Nothing was changed"
+    )
 
 
 def _tell(ids: tuple[str, ...], results: dict[str, Done], *, too_late: str, as_json: bool) -> Exit:
@@ -69,8 +114,8 @@ def _tell(ids: tuple[str, ...], results: dict[str, Done], *, too_late: str, as_j
     ]
     if uncertain:
         note(
-            f"{len(uncertain)} uncertain: the instance may exist. Look in the console; if it does not exist, submit the "
-            "request again as a new job"
+            f"{len(uncertain)} uncertain: the instance may exist. Look in the console, then tell what happened with "
+            "`launchq resolve`"
         )
     return (
         Exit.BAD_INPUT if any(results[one].what == too_late for one in ids if one in results) else Exit.DONE

@@ -18,6 +18,7 @@ from launchq.cli.output import WORKER_SILENCE, Exit, account_line, ledger_line, 
 from launchq.launcher import Launcher
 from ledger.calls import Account
 from ledger.door import EVICTS, NO_EVICTION
+from ledger.durability import Durability
 from tasks.errors import LedgerError
 
 CLOCKS_APART = 5.0
@@ -97,24 +98,8 @@ def _redis(settings: Settings, server: dict[str, Any]) -> Iterator[Check]:
         "ok",
         f"{without_password(settings.redis_url)}, version {version}, answers in {server['latency'] * 1000:.1f} ms",
     )
-    append = server.get("appendonly")
-    fsync = server.get("appendfsync")
-    if append is None:
-        yield Check("durability", "warn", "unknown: this Redis does not let its configuration be read")
-    elif append != "yes":
-        yield Check(
-            "durability",
-            "warn",
-            "no append-only file: when Redis stops, jobs entered since the last snapshot are lost; set appendonly yes",
-        )
-    elif fsync != "always":
-        yield Check(
-            "durability",
-            "warn",
-            f"append-only file, appendfsync {fsync}: a crash of the machine loses about the last second; set appendfsync always",
-        )
-    else:
-        yield Check("durability", "ok", "append-only file, written out at every change")
+    durability = Durability.of(server, server.get("appendfsync"))
+    yield Check("durability", "ok" if durability is Durability.ALWAYS else "warn", durability.value)
     policy = server.get("maxmemory_policy")
     if policy == NO_EVICTION:
         yield Check("eviction", "ok", "noeviction")

@@ -113,6 +113,8 @@ def outcome_of(job: Job) -> str:
         what = f"waits until the account can pay: {what}"
     elif job.state is State.RETRYING and job.due_at is not None:
         what = f"{job.reason}, again {_in(job.due_at)}" + (f": {what}" if what else "")
+    elif job.state is State.VERIFYING and job.due_at is not None:
+        what = f"looked up {_in(job.due_at)}: {what}"
     return what
 
 
@@ -127,6 +129,7 @@ _COLOURS = {
     State.UNCERTAIN: "bold magenta",
     State.CANCELLED: "dim",
     State.RETRYING: "yellow",
+    State.VERIFYING: "yellow",
     State.SUBMITTING: "cyan",
 }
 

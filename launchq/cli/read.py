@@ -25,7 +25,7 @@ from launchq.cli.output import (
 from launchq.launcher import Launcher
 from tasks.errors import NotFoundError
 from tasks.jobs import Batch, Job, moment, rfc3339
-from tasks.states import State
+from tasks.states import IN_DOUBT, State
 
 if TYPE_CHECKING:
     from ledger.calls import Account
@@ -33,10 +33,15 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @click.argument("id_", metavar="[ID]", required=False)
+@click.option(
+    "--history", is_flag=True, help="Show all that happened to the job: when, what was seen, who acted."
+)
 @show_script_option
 @json_option
-def status_command(id_: str | None, show_script: bool, as_json: bool) -> None:
+def status_command(id_: str | None, history: bool, show_script: bool, as_json: bool) -> None:
     """Show a job or a batch; without ID, the account: open, paused or blocked and why, counts, workers.
+
+    A job's JSON document has its history in any case.
 
     \b
     Example:
@@ -58,6 +63,8 @@ def status_command(id_: str | None, show_script: bool, as_json: bool) -> None:
             print_json(found.document(show_script=show_script))
         else:
             _print_job(found, show_script=show_script)
+            if history:
+                _print_history(found)
 
 
 @click.command("list")
@@ -76,9 +83,12 @@ def status_command(id_: str | None, show_script: bool, as_json: bool) -> None:
 def list_command(state: str | None, batch: str | None, limit: int, show_script: bool, as_json: bool) -> None:
     """List jobs, the latest change first.
 
+    With --state uncertain or verifying, what was seen is told below each job: look for its name in the console, then use
+    `launchq resolve`.
+
     \b
     Example:
-      launchq list --state failed
+      launchq list --state uncertain
     """
     with Launcher() as launcher:
         jobs = launcher.list_jobs(state=State(state) if state else None, batch=batch, limit=limit)
@@ -90,6 +100,10 @@ def list_command(state: str | None, batch: str | None, limit: int, show_script: 
     if account.state != "open":
         note(f"account: {account_line(account)}")
     print_jobs(jobs)
+    for job in jobs:
+        if state in IN_DOUBT:
+            click.echo(f"\n{job.id}, sent as {job.sent_name}")
+            _print_history(job)
 
 
 @click.command("wait")
@@ -197,10 +211,11 @@ def _print_job(job: Job, *, show_script: bool) -> None:
     rows = {
         "job": job.id,
         "name": job.name,
+        "sent as": job.sent_name if job.unique_names else None,
         "state": str(job.state) + (f" ({job.reason})" if job.reason else ""),
         "instance": job.instance_id,
         "error": f"[{job.error.category}] {job.error.message}" if job.error else None,
-        "waits": outcome_of(job) if job.state is State.RETRYING else None,
+        "waits": outcome_of(job) if job.state in {State.RETRYING, State.VERIFYING} else None,
         "attempts": str(job.attempts),
         "batch": job.batch_id,
         "created": local(job.created_at),
@@ -215,6 +230,23 @@ def _print_job(job: Job, *, show_script: bool) -> None:
         click.echo(
             "request:  " + json.dumps(job.document(show_script=show_script)["request"], ensure_ascii=False)
         )
+
+
+def _print_history(job: Job) -> None:
+    for one in job.history or ():
+        about = " ".join(
+            text
+            for text in (
+                f"attempt {one.attempt}:" if one.attempt else "",
+                f"{one.event} -> {one.state}",
+                one.instance_id or "",
+                f"[{one.category}]" if one.category else "",
+                " ".join((one.message or "").split()),
+                f"({one.by})" if one.by else "",
+            )
+            if text
+        )
+        click.echo(f"  {local(one.at)}  {about}")
 
 
 def _event(event_id: str, fields: dict[str, str]) -> dict[str, Any]:

@@ -88,6 +88,11 @@ def plan_command(
 @click.option(
     "--max-attempts", type=click.IntRange(1), metavar="N", help="Tries that may fail for a passing reason."
 )
+@click.option(
+    "--unique-names",
+    is_flag=True,
+    help="Add - and 8 characters of the job's id to the name sent: its instance is then known for certain.",
+)
 @unknown_option
 @click.option(
     "--use-token", is_flag=True, help="Use the token of a pasted curl command for all workers from now on."
@@ -103,6 +108,7 @@ def submit_command(
     count: int,
     key: str | None,
     max_attempts: int | None,
+    unique_names: bool,
     allow_unknown_fields: bool,
     use_token: bool,
     wait_for_end: bool,
@@ -133,7 +139,12 @@ def submit_command(
         keys = [key, *(f"{key}:{entry.identity}" if key else key for entry in entries[1:])]
     submissions = [
         Submission.of(
-            entry.request, new_id(), entry=entry.identity if batch else "", key=one, max_attempts=max_attempts
+            entry.request,
+            new_id(),
+            entry=entry.identity if batch else "",
+            key=one,
+            max_attempts=max_attempts,
+            unique_names=unique_names,
         )
         for entry, one in zip(entries, keys, strict=True)
     ]

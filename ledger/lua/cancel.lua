@@ -1,7 +1,8 @@
 -- Takes jobs back. What is being submitted ends as it ends; it is only not tried again.
 -- Safe to repeat. ARGV: base, job ids. Returns for each {state, what was done}:
 --   'cancelled', 'requested' (while a call is under way), 'ended' (too late) or 'absent'.
--- What is uncertain has ended too, but its attempt's late answer must not have it tried again.
+-- What is uncertain has ended too, but its attempt's late answer must not have it tried again. What is verified may turn out
+-- to have an instance; if not, it is not tried again either.
 
 local now = now_ms()
 local results = {}

@@ -1,11 +1,14 @@
 -- Takes up to `limit` due jobs for one attempt each. Safe to repeat: the same claim id gets the same jobs again.
--- A job that is due while it is being submitted has lost its worker: it goes to where the table says, never to a call.
 -- ARGV: base, claim id, limit, lease (ms), worker, fingerprint of an API key or '' (then a token is needed),
 --       first ('1' for a shift's first claim), probe (ms between single jobs while the account is blocked),
---       watching ('1' where the shift comes back in a moment, whatever it gets), longest wait (ms) for a refused API key
--- Returns {why, wake, wait, {token, version, left, life}, {id, attempt, request, tries, max attempts, spot} ...}
---   why: '' or why nothing could be claimed: 'paused', 'blocked', 'token', 'version' (a newer launchq uses the ledger)
+--       watching ('1' where the shift comes back in a moment, whatever it gets), longest wait (ms) for a refused API key,
+--       age (ms) up to which a listing counts as one from before an attempt, age from which it is to be made again,
+--       rest (ms) after a listing that could not be made
+-- Returns {why, wake, wait, lookup, {token, version, left, life}, {id, attempt, request, tries, max attempts, spot, unique} ...}
+--   why: '' or why nothing (more) could be claimed: 'paused', 'blocked', 'token', 'listing',
+--        'version' (a newer launchq uses the ledger)
 --   wait: ms until there may be something to claim; '' is until somebody acts
+--   lookup: '1' where the instances should be listed now
 --   left, life: ms for which the token is good, now and when it was stored; '' where that is unknown
 
 local claim_id, limit, lease, worker, api_key = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
@@ -16,8 +19,8 @@ if ARGV[7] == '1' then
 end
 
 local function handed_out(id)
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'request', 'tries', 'maxAttempts', 'spot')
-  return {id, job[1], job[2], job[3], job[4] or '', job[5] or ''}
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'request', 'tries', 'maxAttempts', 'spot', 'unique')
+  return {id, job[1], job[2], job[3], job[4] or '', job[5] or '', job[6] or ''}
 end
 
 -- While a shift with room keeps coming back, new jobs need no wake-up call.
@@ -27,15 +30,7 @@ else
   redis.call('DEL', key('watch'))
 end
 
-local token = {'', '', '', ''}
-if api_key == '' then
-  local held = redis.call('HMGET', key('token'), 'value', 'version', 'expiresAt', 'storedAt')
-  if held[1] and held[3] then
-    token = {held[1], held[2], whole(held[3] - now), whole(held[3] - held[4])}
-  elseif held[1] then
-    token = {held[1], held[2], '', ''}
-  end
-end
+local token = api_key == '' and held_token(now) or {'', '', '', ''}
 
 local before = redis.call('LRANGE', key('claim', claim_id), 0, -1)
 if #before > 0 then
@@ -47,20 +42,22 @@ if #before > 0 then
       jobs[#jobs + 1] = job
     end
   end
-  return {'', '0', '0', token, jobs}
+  return {'', '0', '0', '', token, jobs}
 end
 
 if outdated() then
-  return {'version', '0', '', token, {}}
+  return {'version', '0', '', '', token, {}}
 end
 if api_key == '' and not has_token(now) then
-  return {'token', '0', '', token, {}}
+  return {'token', '0', '', '', token, {}}
 elseif api_key ~= '' and next_use(api_key) > now then
-  return {'blocked', '0', whole(next_use(api_key) - now), token, {}}
+  return {'blocked', '0', whole(next_use(api_key) - now), '', token, {}}
 end
 local open, state, till, reason = account_state(now)
+-- An account that cannot pay can still be asked what it has; one that must wait waits with everything.
+local lookup = (open or state ~= 'paused') and lookup_is_due(now) and '1' or ''
 if not open then
-  return {state, '0', till ~= '' and whole(till - now) or '', token, {}}
+  return {state, '0', till ~= '' and whole(till - now) or '', lookup, token, {}}
 end
 local probing = state == 'blocked' and reason == 'balance'
 if state == 'paused' then
@@ -72,20 +69,38 @@ if probing or refused_key then
   limit = math.min(limit, 1)
 end
 
-local jobs = {}
+-- A job whose name is sent as it is needs a listing from before its attempt: what was there then cannot be its instance.
+-- Where none can be had, the call is made all the same; only its instance cannot be told from others later.
+local listing = redis.call('HMGET', key('listing'), 'at', 'failedAt', 'took')
+local age = listing[1] and now - listing[1] or math.huge
+local listing_rests = listing[2] and now - listing[2] < tonumber(ARGV[13])
+local baseline = age <= tonumber(ARGV[11]) and listing[1] or ''
+
+local jobs, why = {}, ''
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, limit)) do
-  local job = redis.call('HMGET', key('job', id), 'state', 'attempt')
-  if job[1] == 'submitting' then
-    expire(id, now)
-  else
-    local attempt = whole((tonumber(job[2]) or 0) + 1)
-    if move(id, 'claim', now, now + lease, {attempt = attempt, worker = worker, reason = ''}) then
-      jobs[#jobs + 1] = handed_out(id)
-      redis.call('RPUSH', key('claim', claim_id), attempt .. ' ' .. id)
-    else
-      redis.call('ZREM', key('due'), id)
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'unique', 'doubtful')
+  local set = {attempt = whole((tonumber(job[1]) or 0) + 1), worker = worker, reason = ''}
+  if not job[2] then
+    if baseline == '' and not listing_rests then
+      why, lookup = 'listing', '1'
+      break
+    elseif age > math.max(tonumber(ARGV[12]), 20 * (tonumber(listing[3]) or 0)) and not listing_rests then
+      lookup = '1'
+    end
+    if not job[3] then
+      -- As long as an earlier attempt may have bought an instance, what counts is the listing from before that one.
+      set.since, set.baseline = whole(now), baseline
     end
   end
+  if move(id, 'claim', now, now + lease, set) then
+    jobs[#jobs + 1] = handed_out(id)
+    redis.call('RPUSH', key('claim', claim_id), set.attempt .. ' ' .. id)
+  else
+    redis.call('ZREM', key('due'), id)
+  end
+end
+if lookup == '1' and redis.call('EXISTS', key('lookup')) == 1 then
+  lookup = ''
 end
 if #jobs > 0 then
   redis.call('PEXPIRE', key('claim', claim_id), lease)
@@ -98,12 +113,16 @@ if #jobs > 0 then
 end
 
 local wake, wait = 0, ''
-local first = redis.call('ZRANGE', key('due'), 0, 0, 'WITHSCORES')
-if first[2] then
-  wait = whole(math.max(0, first[2] - now))
+local first = first_of('due')
+if first then
+  wait = whole(math.max(0, first - now))
   if #jobs >= limit and wait == '0' then
     redis.call('DEL', key('watch'))
     wake = wants_wake()
   end
 end
-return {'', tostring(wake), wait, token, jobs}
+if why == 'listing' and #jobs == 0 then
+  -- Somebody is listing, or will be in a moment.
+  wait = '50'
+end
+return {why, tostring(wake), wait, lookup, token, jobs}

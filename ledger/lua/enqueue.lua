@@ -1,10 +1,11 @@
 -- Enters jobs, all of them or, where one conflicts, none. Safe to repeat: ids are made by the producer.
--- ARGV: base, 'enter' or 'check', batch id ('' is none), then 7 for each job:
---       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'), spot ('1' or '')
+-- ARGV: base, 'enter' or 'check', batch id ('' is none), then 8 for each job:
+--       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'), spot ('1' or ''),
+--       unique ('1': the job's tag is added to the name sent)
 -- Returns {wake, {id, name, state, duplicate} for each job}, or {'conflict', {job id that exists, index} ...}.
 -- A conflict: the key or the entry stands for a job whose request is another one.
 
-local FIELDS = 7
+local FIELDS = 8
 local check, batch = ARGV[2] == 'check', ARGV[3]
 local now = now_ms()
 local entries = batch ~= '' and key('entries', batch) or nil
@@ -54,7 +55,10 @@ for at = 4, #ARGV, FIELDS do
       'state', 'queued', 'name', name, 'request', ARGV[at + 2], 'createdAt', whole(now), 'updatedAt', whole(now),
       'dueAt', whole(now), 'attempt', '0', 'attempts', '0', 'tries', '0',
     }
-    local optional = {key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], spot = ARGV[at + 6], batchId = batch}
+    local optional = {
+      key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], spot = ARGV[at + 6], unique = ARGV[at + 7],
+      batchId = batch,
+    }
     for field, value in pairs(optional) do
       if value ~= '' then
         fields[#fields + 1] = field

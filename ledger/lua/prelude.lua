@@ -1,4 +1,5 @@
--- The head of every script. Before it stand, generated: VERSION (version.py), NAMES (keys.py) and MOVES, ENDS (states.py).
+-- The head of every script. Before it stand, generated: VERSION (version.py), NAMES (keys.py), MOVES, ENDS, WATCHED and
+-- IN_DOUBT (states.py).
 -- KEYS[1] is any key of the ledger (Redis Cluster routes by it); ARGV[1] is the base of all keys, '{launchq}:'.
 -- Times are Redis' own, in whole milliseconds.
 
@@ -7,6 +8,8 @@ local EVENTS_KEPT = 100000
 local WAKE_MS = 2000
 local WATCH_MS = 300
 local EXPIRED_AT_ONCE = 1000
+local HISTORY_KEPT = 50
+local HISTORY_TEXT = 500
 
 local function key(name, id)
   return BASE .. NAMES[name] .. (id or '')
@@ -59,12 +62,57 @@ local function tell(id, state, reason, attempt, batch, instance)
   redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(event))
 end
 
+-- Text cut to so many bytes, never inside a character.
+local function cut(text, bytes)
+  if #text <= bytes then
+    return text
+  end
+  local last = bytes
+  while last > 0 and string.byte(text, last + 1) >= 128 and string.byte(text, last + 1) < 192 do
+    last = last - 1
+  end
+  return string.sub(text, 1, last) .. '...'
+end
+
+-- Adds a line to a job's history, which keeps the latest of them. Empty values are left out.
+local function note(id, now, entry)
+  local kept = {at = whole(now)}
+  for name, value in pairs(entry) do
+    if value and value ~= '' then
+      kept[name] = cut(value, HISTORY_TEXT)
+    end
+  end
+  redis.call('RPUSH', key('history', id), cjson.encode(kept))
+  redis.call('LTRIM', key('history', id), -HISTORY_KEPT, -1)
+end
+
+-- How many jobs have sent this exact name and not learned what came of it: `flying` while calls may be under way, `doubted`
+-- while nobody knows how they ended. Instances of the name may belong to any of them.
+local function count_name(which, name, by)
+  if redis.call('HINCRBY', key(which), name, by) <= 0 then
+    redis.call('HDEL', key(which), name)
+  end
+end
+
+local function count_names(name, old, new)
+  if old == 'submitting' then count_name('flying', name, -1) end
+  if IN_DOUBT[old] then count_name('doubted', name, -1) end
+  if new == 'submitting' then count_name('flying', name, 1) end
+  if IN_DOUBT[new] then count_name('doubted', name, 1) end
+end
+
+-- Which set says when the job is looked at next: `due` while it waits for a claim, `leases` while somebody must find
+-- out what became of its last attempt, `ended` after its end.
+local function home(state)
+  return ENDS[state] and 'ended' or WATCHED[state] and 'leases' or 'due'
+end
+
 -- Moves one job along the table, or refuses. `set` holds the hash fields that change with it ('' empties one);
--- `look` is when to look at the job next (ms), needed for every state that is not an end.
--- Returns the new state, or false where the table has no such move.
-local function move(id, event, now, look, set)
+-- `look` is when to look at the job next (ms), needed for every state that is not an end; `by` is who did it, for the
+-- history. Returns the new state, or false where the table has no such move.
+local function move(id, event, now, look, set, by)
   local job = key('job', id)
-  local old = redis.call('HMGET', job, 'state', 'batchId', 'attempt', 'reason', 'instanceId')
+  local old = redis.call('HMGET', job, 'state', 'batchId', 'attempt', 'reason', 'instanceId', 'name', 'unique')
   local new = old[1] and MOVES[old[1]] and MOVES[old[1]][event]
   if not new then
     return false
@@ -74,46 +122,90 @@ local function move(id, event, now, look, set)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-  if ENDS[new] then
-    redis.call('ZREM', key('due'), id)
-    redis.call('ZADD', key('ended'), now, id)
+  local from, to = home(old[1]), home(new)
+  if from ~= to then
+    redis.call('ZREM', key(from), id)
+  end
+  if to == 'ended' then
+    redis.call('ZADD', key(to), now, id)
     if old[2] then
       redis.call('HSET', key('batch', old[2]), 'endedAt', whole(now))
     end
   else
     fields[#fields + 1] = 'dueAt'
     fields[#fields + 1] = whole(look)
-    redis.call('ZADD', key('due'), look, id)
-    if ENDS[old[1]] then
-      redis.call('ZREM', key('ended'), id)
-    end
+    redis.call('ZADD', key(to), look, id)
   end
   redis.call('HSET', job, unpack(fields))
   if new ~= old[1] then
     count(old[1], old[2], -1)
     count(new, old[2], 1)
+    if not old[7] then
+      count_names(old[6], old[1], new)
+    end
+  end
+  -- A claim needs no line of its own: how its attempt ended will be one.
+  if event ~= 'claim' then
+    note(id, now, {
+      event = event, state = new, attempt = set.attempt or old[3], category = set.category, message = set.message,
+      instanceId = set.instanceId, by = by,
+    })
   end
   tell(id, new, set.reason or old[4], set.attempt or old[3], old[2], set.instanceId or old[5])
   return new
 end
 
--- A lease that ran out: its worker died or was paused, and nobody knows what its call did.
-local function expire(id, now)
-  if outdated() then
-    return false  -- what has become of it, the newer one knows
-  end
-  return move(id, 'expire', now, now, {
-    category = 'unknown', reason = '',
-    message = 'the worker was lost during the create call; an instance may exist all the same: look in the console',
-  })
+-- The instance belongs to this job from now on: no other job may adopt it, also when this one is forgotten.
+local function own(instance, id, now)
+  redis.call('HSET', key('owners'), instance, id)
+  redis.call('ZADD', key('seen'), 'NX', now, instance)
 end
 
--- Looks for leases that ran out among the latest due: where many jobs wait for an account to open, those that just ran
--- out stand there.
-local function expire_lost(now)
-  for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', key('due'), now, '-inf', 'LIMIT', 0, EXPIRED_AT_ONCE)) do
-    if redis.call('HGET', key('job', id), 'state') == 'submitting' then
-      expire(id, now)
+-- When lookups are due, in ms after the end of an attempt became unknown: after each of the verify delays, and a few times
+-- more while the list cannot be read. `delays` is how calls.py writes them: '5000,15000,45000'.
+local function lookups_at(delays)
+  local at, settled = {}, 0
+  for text in string.gmatch(delays, '%d+') do
+    at[#at + 1] = tonumber(text)
+    settled = settled + 1
+  end
+  for more = 1, 3 do
+    at[#at + 1] = at[settled] * 2 ^ more
+  end
+  return at, settled
+end
+
+-- What a job gets when the end of its last attempt becomes unknown, and when it is looked up first.
+local function doubt(id, now, delays)
+  local job = redis.call('HMGET', key('job', id), 'dueAt', 'attempts', 'tries', 'doubtful', 'attempt')
+  return {
+    doubtedAt = whole(now), leaseEnd = job[1], lookups = '0', absences = '0', reason = '',
+    -- The first attempt that may have created an instance.
+    doubtful = job[4] or job[5],
+    attempts = whole((tonumber(job[2]) or 0) + 1), tries = whole((tonumber(job[3]) or 0) + 1),
+  }, now + lookups_at(delays)[1]
+end
+
+-- A job that has its instance keeps nothing of its doubts but its history. A poller asks for the message only to learn of an
+-- error.
+local function settle_doubt(id)
+  redis.call('HDEL', key('job', id), 'message', 'category', 'reason', 'since', 'baseline', 'doubtedAt', 'leaseEnd', 'lookups',
+    'absences', 'doubtful', 'lookedUpBy')
+end
+
+-- Leases that ran out: their workers died or were paused, and nobody knows what their calls did.
+local function expire_lost(now, delays)
+  if outdated() then
+    return  -- what is to become of them, the newer one knows
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)) do
+    local job = redis.call('HMGET', key('job', id), 'state', 'worker')
+    if job[1] == 'submitting' then
+      local set, look = doubt(id, now, delays)
+      set.category, set.message = 'unknown', 'the worker was lost during the create call'
+      move(id, 'expire', now, look, set, job[2])
+    elseif not WATCHED[job[1]] then
+      redis.call('ZREM', key('leases'), id)
     end
   end
 end
@@ -169,4 +261,26 @@ local function close_account(state, reason, message, till, now)
     redis.call('HSET', key('account'), 'since', whole(now))
   end
   redis.call('HSET', key('account'), 'state', state, 'reason', reason, 'message', message, 'until', till)
+end
+
+-- The token that all workers share, as claims and lookups hand it out: {value, version, ms left, ms of life}, '' where
+-- there is none or it is unknown.
+local function held_token(now)
+  local held = redis.call('HMGET', key('token'), 'value', 'version', 'expiresAt', 'storedAt')
+  if held[1] and held[3] then
+    return {held[1], held[2], whole(held[3] - now), whole(held[3] - held[4])}
+  end
+  return held[1] and {held[1], held[2], '', ''} or {'', '', '', ''}
+end
+
+-- The first time of a set (ms), or nil where it is empty.
+local function first_of(set)
+  local first = redis.call('ZRANGE', key(set), 0, 0, 'WITHSCORES')[2]
+  return first and tonumber(first)
+end
+
+-- Whether jobs wait for a lookup that nobody is making.
+local function lookup_is_due(now)
+  local first = first_of('leases')
+  return first and first <= now and redis.call('EXISTS', key('lookup')) == 0
 end

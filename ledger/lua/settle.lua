@@ -1,10 +1,10 @@
 -- Writes down how attempts ended. Each report names its attempt and is refused unless that attempt is the job's last.
 -- Safe to repeat: a report that was taken has moved its job on, so its repetition is refused.
 -- ARGV: base, version of a token that was refused ('' is none), 'token' or the fingerprint of the API key that was taken,
---       pause of the account (ms, '0' is none), text of the pause, text of the block ('' is none), probe (ms),
+--       pause of the account (ms, '0' is none), text of the pause, text of the block ('' is none), probe (ms), verify delays,
 --       then 9 for each report: id, attempt, event, reason, category, message, instance id, delay (ms),
---       what it counts for ('' nothing, 'a' an attempt, 'at' an attempt and a try)
--- Returns for each report the job's new state, or 'stale'.
+--       what it counts for ('' nothing, 'a' an attempt, 'at' an attempt and a try; an unknown end always counts for both)
+-- Returns for each report the job's new state, 'stale', or 'surplus': an instance was created that no job waits for (any more).
 
 local FIELDS = 9
 local now = now_ms()
@@ -34,33 +34,68 @@ if ARGV[6] ~= '' then
   close_account('blocked', 'balance', ARGV[6], whole(now + ARGV[7]), now)
 end
 
+local function surplus(id, attempt, instance)
+  local job = redis.call('HMGET', key('job', id), 'state', 'instanceId')
+  local owner = redis.call('HGET', key('owners'), instance)
+  if owner == id or job[2] == instance then
+    return 'stale'
+  end
+  if job[1] and not owner then
+    own(instance, id, now)
+    note(id, now, {event = 'surplus', state = job[1], attempt = attempt, instanceId = instance,
+      message = 'this attempt created an instance after it had been given up: it is there beside the job\'s own'})
+  end
+  return 'surplus'
+end
+
 local states = {}
-for at = 8, #ARGV, FIELDS do
-  local id, attempt, event = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'attempts', 'tries', 'cancelRequested')
+for at = 9, #ARGV, FIELDS do
+  local id, attempt, event, instance = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 6]
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'attempts', 'tries', 'cancelRequested', 'state', 'worker', 'doubtful')
   local new = false
+  local set = {reason = ARGV[at + 3], category = ARGV[at + 4], message = ARGV[at + 5]}
+  local look = now + ARGV[at + 7]
+  local owner = instance ~= '' and redis.call('HGET', key('owners'), instance)
+  if owner and owner ~= id then
+    -- Another job of the same name has adopted it: this one's own may still turn up.
+    event, instance = 'doubt', ''
+    set.category, set.message = 'unknown', 'the API answered with ' .. ARGV[at + 6] .. ', which is the instance of job ' .. owner
+  end
   if job[1] == attempt then
-    local counts = ARGV[at + 8]
-    local set = {reason = ARGV[at + 3], category = ARGV[at + 4], message = ARGV[at + 5]}
-    if counts ~= '' then
-      set.attempts = whole((tonumber(job[2]) or 0) + 1)
+    if job[5] == 'submitting' and event == 'doubt' then
+      local doubts
+      doubts, look = doubt(id, now, ARGV[8])
+      for name, value in pairs(doubts) do
+        set[name] = value
+      end
+    elseif job[5] == 'submitting' then
+      local counts = ARGV[at + 8]
+      if counts ~= '' then
+        set.attempts = whole((tonumber(job[2]) or 0) + 1)
+      end
+      if counts == 'at' then
+        set.tries = whole((tonumber(job[3]) or 0) + 1)
+      end
     end
-    if counts == 'at' then
-      set.tries = whole((tonumber(job[3]) or 0) + 1)
+    if instance ~= '' then
+      set.instanceId = instance
     end
-    if ARGV[at + 6] ~= '' then
-      set.instanceId = ARGV[at + 6]
+    new = move(id, event, now, look, set, job[6])
+    if new and IN_DOUBT[job[5]] and job[7] == attempt then
+      -- It is certain after all what the first attempt in doubt did: a later one is compared with a listing of its own.
+      redis.call('HDEL', key('job', id), 'doubtful')
     end
-    new = move(id, event, now, now + ARGV[at + 7], set)
   end
   if new == 'succeeded' then
-    -- A poller asks for the message only to learn of an error.
-    redis.call('HDEL', key('job', id), 'message', 'category', 'reason')
+    own(instance, id, now)
+    settle_doubt(id)
     if redis.call('HGET', account, 'reason') == 'balance' then
       open_account()
     end
   elseif new == 'retrying' and job[4] then
     new = move(id, 'cancel', now, now, {reason = ''})
+  elseif not new and instance ~= '' then
+    new = surplus(id, attempt, instance)
   end
   states[#states + 1] = new or 'stale'
 end

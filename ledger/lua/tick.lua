@@ -1,5 +1,5 @@
 -- One beat of a worker's pulse: it is alive; leases that ran out; is a wake-up wanted.
--- ARGV: base, worker, fingerprint of its credentials ('' is none), '1' if they are an API key
+-- ARGV: base, worker, fingerprint of its credentials ('' is none), '1' if they are an API key, verify delays
 -- Returns {wake, ms until there may be something to do, or ''}; where a newer launchq uses the ledger, its version behind
 -- them, and nothing is done.
 
@@ -9,10 +9,13 @@ if outdated() then
   return {0, '', outdated()}
 end
 
-expire_lost(now)
+expire_lost(now, ARGV[5])
 
-local first = redis.call('ZRANGE', key('due'), 0, 0, 'WITHSCORES')[2]
-if not first then
+local due, lookup = first_of('due'), first_of('leases')
+if redis.call('EXISTS', key('lookup')) == 1 then
+  lookup = nil
+end
+if not due and not lookup then
   return {0, ''}
 end
 -- Without a token, only a worker that may log in has something to do; the first one without one says so in public.
@@ -28,11 +31,17 @@ elseif not has_token(now) and redis.call('HGET', key('account'), 'state') == 'bl
     return {0, whole(next_use(credentials) - now)}
   end
 end
-local open, _, till = account_state(now)
+local open, state, till = account_state(now)
 if not open then
-  return {0, till ~= '' and whole(till - now) or ''}
+  due = due and till ~= '' and math.max(due, tonumber(till)) or nil
+  if state == 'paused' and lookup then
+    lookup = math.max(lookup, tonumber(till) or now + 1000)
+  end
 end
-if tonumber(first) > now then
+local first = due and lookup and math.min(due, lookup) or due or lookup
+if not first then
+  return {0, ''}
+elseif first > now then
   return {0, whole(first - now)}
 end
 return {wants_wake(), '0'}

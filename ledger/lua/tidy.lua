@@ -20,7 +20,7 @@ end
 
 local forgotten = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMIT', 0, tonumber(ARGV[3]))) do
-  local job = redis.call('HMGET', key('job', id), 'state', 'batchId', 'key', 'entry')
+  local job = redis.call('HMGET', key('job', id), 'state', 'batchId', 'key', 'entry', 'instanceId', 'name', 'unique')
   local batch = job[2]
   local ended = batch and ended_at(batch)
   if batch and (not ended or ended > old) then
@@ -29,6 +29,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
   else
     if job[1] then
       count(job[1], batch, -1)
+      if not job[7] then
+        count_names(job[6], job[1])
+      end
     end
     if job[3] and redis.call('GET', key('key', job[3])) == id then
       redis.call('DEL', key('key', job[3]))
@@ -39,7 +42,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
         redis.call('DEL', key('batch', batch))
       end
     end
-    redis.call('DEL', key('job', id))
+    if job[5] then
+      -- Without an owner, but not new to anybody: no job that has been in doubt since before takes it for its own.
+      redis.call('HDEL', key('owners'), job[5])
+      redis.call('ZADD', key('seen'), 'XX', 0, job[5])
+    end
+    redis.call('DEL', key('job', id), key('history', id))
     redis.call('ZREM', key('ended'), id)
     forgotten = forgotten + 1
   end

@@ -18,7 +18,7 @@ from sandbox import CloudOptions
 from tasks.states import State
 
 JOB_FIELDS = {
-    "id", "batchId", "name", "state", "reason", "instanceId", "error", "attempts", "dueAt", "createdAt", "updatedAt", "request",
+    "id", "batchId", "name", "state", "reason", "instanceId", "error", "attempts", "dueAt", "createdAt", "updatedAt", "request", "history",
 }  # fmt: skip
 
 
@@ -81,9 +81,10 @@ def test_a_single_job_without_a_batch_has_none(world: World) -> None:
 
 
 def test_waiting_ends_with_the_promised_exit_codes(make_world: Callable[..., World]) -> None:
-    world = make_world(request_timeout="2")
+    world = make_world(request_timeout="2", verify_delays="0.1,0.2")
     world.cloud.script_faults("message:不行", name="failed")
     world.cloud.script_faults("close-after", name="uncertain")
+    world.cloud.script_faults("500", endpoint="list", times=10_000)
     world.cloud.script_faults("hang-before:20", name="slow")
     world.worker(processes=1)
     ids = {

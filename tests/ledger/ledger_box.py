@@ -5,26 +5,41 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from harness import wait_until
 from ledger import Ledger, calls
-from ledger.calls import AccountNews, Claim, Claimed, Done, Report
+from ledger.calls import AccountNews, Claim, Claimed, Done, Doubt, Finding, Report, Turn
 from ledger.keys import NAMES
-from tasks.jobs import Job, Submission
+from tasks.jobs import Happening, Job, Submission
 from tasks.retry import Outcome
-from tasks.states import ENDS, MOVES, Event, State
+from tasks.states import ENDS, IN_DOUBT, MOVES, WATCHED, Event, State
+
+HISTORY_KEPT = 50
+"""Lines of a job's history."""
 
 TINY = 0.001
 """Seconds of a lease that is meant to run out."""
 
+HOMES = ("due", "leases", "ended")
+"""The sorted sets of which every job is in exactly one."""
+
+DELAYS = (5.0, 15.0, 45.0)
+"""Verify delays: nothing is looked up before a test lets time pass."""
+
 API_KEY = "fingerprint-of-an-api-key"
 
-LASTING = {"account", "logins", "counts", "token", "workers", "events", "due", "ended"}
+UNTOUCHED = ["listing"]
+"""The keys of a box in which nothing has been done: its instances have been listed."""
+
+LASTING = {
+    "account", "logins", "counts", "token", "workers", "events", "due", "leases", "ended",
+    "owners", "seen", "flying", "doubted", "listing",
+}  # fmt: skip
 """Single keys that stay: each is bounded by what it is about."""
-PASSING = {"claim", "wake", "watch", "login"}
+PASSING = {"claim", "wake", "watch", "login", "lookup"}
 """Keys that must go by themselves."""
 
 
@@ -56,6 +71,7 @@ class Box:
         self.keys = self.ledger.keys
 
     def __enter__(self) -> Self:
+        self.has_listed()
         return self
 
     def __exit__(
@@ -95,20 +111,44 @@ class Box:
             )
         )
 
+    def has_listed(self) -> None:
+        """The instances have just been listed: exact names may be sent."""
+        self.redis.hset(self.keys.base + "listing", mapping={"at": self.now() - 1, "took": 0})
+
+    def never_listed(self) -> None:
+        """The instances have not been listed yet."""
+        self.redis.delete(self.keys.base + "listing")
+
     def take(self, *, lease: float = 600) -> Claimed:
         """Claim one job, which must be there."""
         [job] = self.claim(1, lease=lease).jobs
         return job
 
     def take_and_lose(self) -> Claimed:
-        """Claim one job with a tiny lease, and wait until that has run out: its worker is lost."""
+        """Claim one job with a tiny lease, and wait until that has run out: its worker is lost, and nobody has noticed."""
         job = self.take(lease=TINY)
         self.wait_for_time(int(self.fields(job.id)["dueAt"]))
         return job
 
+    def doubt(self, name: str = "trainer", *, lease: float = 600, **fields: Any) -> Claimed:
+        """Enter one job and claim it; its call ends without an answer."""
+        [job_id] = self.enter(name, **fields)
+        job = self.take(lease=lease)
+        assert job.id == job_id
+        assert self.settle(report(job, Event.DOUBT, category="unknown", message="timeout")) == ["verifying"]
+        return job
+
+    def doubt_again(self, job_id: str) -> Claimed:
+        """The next attempt of a job that is due, or made so; its call ends without an answer too."""
+        self.time_comes(job_id)
+        job = self.take()
+        assert job.id == job_id
+        assert self.settle(report(job, Event.DOUBT, category="unknown", message="timeout")) == ["verifying"]
+        return job
+
     def settle(self, *reports: Report, refused: str = "", taken: str = "") -> list[str]:
         """Write down how attempts ended."""
-        return self.ledger.run(calls.settle(reports, AccountNews(refused, taken)))
+        return self.ledger.run(calls.settle(reports, AccountNews(refused, taken), verify_delays=DELAYS))
 
     def end(self, event: Event, name: str = "trainer", *, batch: str = "", **outcome: Any) -> str:
         """Enter one job and bring it to where one attempt that ends so brings it; its id."""
@@ -133,11 +173,96 @@ class Box:
             State.RETRYING: Event.DEFER,
             State.SUCCEEDED: Event.CREATE,
             State.FAILED: Event.FAIL,
+            State.VERIFYING: Event.DOUBT,
             State.UNCERTAIN: Event.DOUBT,
             State.CANCELLED: Event.CANCEL,
         }[state]
         extra = {"delay": 3600.0, "category": "capacity"} if event is Event.DEFER else {}
-        return self.end(event, name, batch=batch, **extra)
+        job_id = self.end(event, name, batch=batch, **extra)
+        if state is State.UNCERTAIN:
+            twice = {f"{job_id}-one": name, f"{job_id}-other": name}
+            assert self.look_up_in_time(job_id, twice) == "uncertain"
+        return job_id
+
+    def time_comes(self, *job_ids: str, lease_is_over: bool = True) -> None:
+        """By hand, since Redis' clock cannot be set: what these jobs wait for is due, and their leases are over."""
+        now = self.now()
+        for job_id in job_ids:
+            fields = self.fields(job_id)
+            self.redis.zadd(self.keys.base + home_of(fields["state"]), {job_id: now})
+            self.redis.hset(self.keys.job(job_id), "dueAt", now)
+            if "leaseEnd" in fields and lease_is_over:
+                self.redis.hset(self.keys.job(job_id), "leaseEnd", now)
+
+    def turn(self, asker: str = "asker", *, lasts: float = 60, limit: int = 1000) -> Turn:
+        """Ask for the turn to list the instances."""
+        return self.ledger.run(
+            calls.lookup_turn(asker, lasts=lasts, limit=limit, verify_delays=DELAYS, api_key=API_KEY)
+        )
+
+    def verify(
+        self,
+        asker: str,
+        doubts: Iterable[Doubt],
+        instances: Mapping[str, str],
+        *,
+        flaw: str = "",
+        max_attempts: int = 8,
+        delays: Sequence[float] = DELAYS,
+    ) -> list[str]:
+        """Say what a listing that shows these instances (id -> name) means for these jobs.
+
+        A next attempt is due an hour later.
+        """
+        findings = [
+            Finding(doubt, [one for one, name in instances.items() if name == doubt.name], 3600.0)
+            for doubt in doubts
+        ]
+        return self.ledger.run(
+            calls.verify(asker, findings, verify_delays=delays, max_attempts=max_attempts, flaw=flaw)
+        )
+
+    def listed(self, asker: str, instances: Iterable[str] = (), *, end: str = "") -> bool:
+        """Note what a listing showed."""
+        return self.ledger.run(calls.listed(asker, instances, end=end))
+
+    def look_up(
+        self, instances: Mapping[str, str] | None = None, *, flaw: str = "", **more: Any
+    ) -> dict[str, str]:
+        """One whole lookup whose listing shows these instances (id -> name); job id -> what became of it.
+
+        What is done after it is done at a later millisecond.
+        """
+        asker, shown = uuid.uuid4().hex, instances or {}
+        turn = self.turn(asker)
+        assert turn.mine
+        self.listed(asker, shown)
+        states = self.verify(asker, turn.doubts, shown, flaw=flaw, **more)
+        assert self.listed(asker, end="failed" if flaw else "whole")
+        self.redis.delete(self.keys.base + "lookup")  # its rest is over
+        self.wait_for_time(self.now())
+        return {doubt.id: state for doubt, state in zip(turn.doubts, states, strict=True)}
+
+    def look_up_in_time(
+        self, job_id: str, instances: Mapping[str, str] | None = None, *, flaw: str = "", **more: Any
+    ) -> str:
+        """The time of this job's lookup has come, and it is made; the job's state."""
+        self.time_comes(job_id)
+        return self.look_up(instances, flaw=flaw, **more)[job_id]
+
+    def look_up_until_settled(
+        self, job_id: str, instances: Mapping[str, str] | None = None, *, flaw: str = "", **more: Any
+    ) -> list[str]:
+        """Lookups of one job, each when its time has come, until it is no longer verifying; its states."""
+        states = [self.look_up_in_time(job_id, instances, flaw=flaw, **more)]
+        while states[-1] == State.VERIFYING:
+            assert len(states) < 20, "it is looked up for ever"
+            states.append(self.look_up_in_time(job_id, instances, flaw=flaw, **more))
+        return states
+
+    def resolve(self, job_id: str, instance_id: str = "", *, why: str = "I looked") -> tuple[str, str]:
+        """A person says what happened."""
+        return self.ledger.run(calls.resolve(job_id, instance_id=instance_id, who="me@here", why=why))
 
     def cancel(self, *job_ids: str) -> list[Done]:
         """Take jobs back."""
@@ -153,7 +278,7 @@ class Box:
 
     def tick(self) -> tuple[bool, float | None]:
         """One beat of a pulse."""
-        return self.ledger.run(calls.tick("w1", credentials=API_KEY, has_api_key=True))
+        return self.ledger.run(calls.tick("w1", credentials=API_KEY, has_api_key=True, verify_delays=DELAYS))
 
     def tidy(self, retention: float = 0, limit: int = 1000) -> int:
         """Forget what ended longer ago than this."""
@@ -178,6 +303,15 @@ class Box:
     def state(self, job_id: str) -> str:
         """A job's state, as it is."""
         return self.fields(job_id).get("state", "")
+
+    def owners(self) -> dict[str, str]:
+        """Instance id -> the job that it belongs to."""
+        found: dict[str, str] = self.redis.hgetall(self.keys.base + "owners")
+        return found
+
+    def history(self, job_id: str) -> list[Happening]:
+        """What happened to a job, the latest last."""
+        return list(self.read(job_id).history)
 
     def account(self) -> dict[str, str]:
         """The account's hash, as it is, but for the mark that every producer and worker leaves."""
@@ -220,10 +354,21 @@ class Box:
             for name in names
             if kind_of(name) == "job"
         }
-        due = dict(self.redis.zrange(self.keys.base + "due", 0, -1, withscores=True))
-        ended = dict(self.redis.zrange(self.keys.base + "ended", 0, -1, withscores=True))
-        audit_sets(jobs, due, ended)
+        homes = {
+            home: dict(self.redis.zrange(self.keys.base + home, 0, -1, withscores=True)) for home in HOMES
+        }
+        audit_sets(jobs, homes)
         audit_counts(jobs, self.redis.hgetall(self.keys.base + "counts"))
+        audit_names(
+            jobs,
+            self.redis.hgetall(self.keys.base + "flying"),
+            self.redis.hgetall(self.keys.base + "doubted"),
+        )
+        audit_owners(jobs, self.owners(), set(self.redis.zrange(self.keys.seen, 0, -1)))
+        histories = {name.removeprefix("history:") for name in names if kind_of(name) == "history"}
+        assert histories <= set(jobs)
+        for job_id in histories:
+            audit_history(jobs[job_id], self.history(job_id))
         batches = {fields["batchId"] for fields in jobs.values() if "batchId" in fields}
         assert batches == {name.removeprefix("batch:") for name in names if kind_of(name) == "batch"}
         assert {name.removeprefix("entries:") for name in names if kind_of(name) == "entries"} <= batches
@@ -250,7 +395,9 @@ class Box:
                 # -2: it has gone since it was listed.
                 assert lifetime != -1, f"{name} would stay for ever"
             else:
-                assert kind in LASTING | {"job", "batch", "entries", "key"}, f"{name} is not documented"
+                assert kind in LASTING | {"job", "history", "batch", "entries", "key"}, (
+                    f"{name} is not documented"
+                )
                 assert lifetime in {-1, -2}
 
 
@@ -262,13 +409,52 @@ def kind_of(name: str) -> str:
     return known[head]
 
 
-def audit_sets(jobs: dict[str, dict[str, str]], due: dict[str, float], ended: dict[str, float]) -> None:
-    """Every job is in exactly the one sorted set that its state says."""
-    assert set(ended) == {job_id for job_id, job in jobs.items() if State(job["state"]) in ENDS}
-    assert set(due) == {job_id for job_id, job in jobs.items() if State(job["state"]) not in ENDS}
-    assert {job_id: int(score) for job_id, score in due.items()} == {
-        job_id: int(jobs[job_id]["dueAt"]) for job_id in due
-    }
+def audit_sets(jobs: dict[str, dict[str, str]], homes: dict[str, dict[str, float]]) -> None:
+    """Every job is in exactly the one sorted set that its state says, at the time that it says."""
+    for home, members in homes.items():
+        assert set(members) == {job_id for job_id, job in jobs.items() if home_of(job["state"]) == home}, home
+        if home != "ended":
+            assert {job_id: int(score) for job_id, score in members.items()} == {
+                job_id: int(jobs[job_id]["dueAt"]) for job_id in members
+            }
+
+
+def home_of(state: str) -> str:
+    """The sorted set for jobs in this state."""
+    return "ended" if State(state) in ENDS else "leases" if State(state) in WATCHED else "due"
+
+
+def audit_names(jobs: dict[str, dict[str, str]], flying: dict[str, str], doubted: dict[str, str]) -> None:
+    """How many jobs have sent an exact name and do not know what came of it."""
+    exact = [job for job in jobs.values() if "unique" not in job]
+    assert {name: int(number) for name, number in flying.items()} == Counter(
+        job["name"] for job in exact if job["state"] == State.SUBMITTING
+    )
+    assert {name: int(number) for name, number in doubted.items()} == Counter(
+        job["name"] for job in exact if State(job["state"]) in IN_DOUBT
+    )
+
+
+def audit_owners(jobs: dict[str, dict[str, str]], owners: dict[str, str], seen: set[str]) -> None:
+    """Every job's instance is owned by it; so no instance is two jobs'. What else is owned turned up too late (surplus).
+
+    A job has an instance exactly where it has succeeded.
+    """
+    for job_id, job in jobs.items():
+        assert ("instanceId" in job) == (job["state"] == State.SUCCEEDED)
+        if "instanceId" in job:
+            assert owners[job["instanceId"]] == job_id
+    assert set(owners) <= seen
+
+
+def audit_history(job: dict[str, str], history: Sequence[Happening]) -> None:
+    """Not too much of it, in its order, and the last line that tells of a change tells of the job's state."""
+    assert len(history) <= HISTORY_KEPT
+    assert [one.at for one in history] == sorted(one.at for one in history)
+    waits = {State.QUEUED, State.SUBMITTING}  # a submission and a claim leave no line
+    told = [one.state for one in history if one.event in set(Event)]
+    if State(job["state"]) not in waits:
+        assert told[-1:] == [job["state"]]
 
 
 def audit_counts(jobs: dict[str, dict[str, str]], counts: dict[str, str]) -> None:

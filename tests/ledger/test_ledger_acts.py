@@ -7,7 +7,7 @@ import pytest
 from harness import wait_until
 from ledger import calls
 from ledger.calls import Done, Report
-from ledger_box import Box, report, submission
+from ledger_box import DELAYS, UNTOUCHED, Box, report, submission
 from tasks.errors import NotFoundError
 from tasks.retry import Outcome
 from tasks.states import ENDS, Event, State
@@ -38,7 +38,7 @@ class TestCancel:
 
     def test_what_does_not_exist_is_not_made(self, box: Box) -> None:
         assert box.cancel("nobody") == [Done("", "absent")]
-        assert box.names() == []
+        assert box.names() == UNTOUCHED
 
     def test_many_at_once_in_their_order(self, box: Box) -> None:
         ids = [
@@ -62,7 +62,6 @@ class TestCancel:
         [
             (Event.CREATE, "succeeded"),
             (Event.FAIL, "failed"),
-            (Event.DOUBT, "uncertain"),
             (Event.DEFER, "cancelled"),
         ],
     )
@@ -86,15 +85,19 @@ class TestCancel:
         box.enter("a")
         job = box.take_and_lose()
         assert box.cancel(job.id)[0].what == "requested"
-        assert box.read(job.id).state is State.UNCERTAIN
+        box.tick()
+        assert box.state(job.id) == "verifying"
         assert box.settle(report(job, Event.DEFER)) == ["cancelled"]
 
+    def test_what_is_verified_goes_on_being_verified(self, box: Box) -> None:
+        job = box.doubt()
+        assert box.cancel(job.id) == [Done("verifying", "requested")]
+        assert box.look_up_in_time(job.id, {"i-1": "trainer"}) == "succeeded"
+
     def test_what_is_uncertain_cannot_be_cancelled_but_is_not_tried_again(self, box: Box) -> None:
-        box.enter("a")
-        job = box.take()
-        box.settle(report(job, Event.DOUBT))
-        assert box.cancel(job.id) == [Done("uncertain", "ended")]
-        assert box.settle(report(job, Event.DEFER)) == ["cancelled"]
+        job_id = box.in_state(State.UNCERTAIN)
+        assert box.cancel(job_id) == [Done("uncertain", "ended")]
+        assert box.settle(Report(job_id, "1", Outcome(Event.DEFER))) == ["cancelled"]
         assert box.claim().jobs == ()
 
 
@@ -117,7 +120,7 @@ class TestRearm:
 
     def test_what_does_not_exist_is_not_made(self, box: Box) -> None:
         assert box.rearm("nobody") == [Done("", "absent")]
-        assert box.names() == []
+        assert box.names() == UNTOUCHED
 
     def test_it_has_a_fresh_budget_but_its_attempts_go_on(self, box: Box) -> None:
         box.enter("a")
@@ -128,15 +131,28 @@ class TestRearm:
         job = box.take()
         assert (job.tries, job.attempt, box.read(job_id).attempts) == (0, "3", 2)
 
+    def test_as_long_as_no_new_attempt_was_claimed_the_old_one_may_say_that_it_created(
+        self, box: Box
+    ) -> None:
+        box.enter("a")
+        old = box.take()
+        box.settle(report(old, Event.FAIL))
+        box.rearm(old.id)
+        assert box.settle(report(old, Event.DEFER), report(old, Event.FAIL)) == ["stale", "stale"]
+        assert box.settle(report(old, Event.CREATE)) == ["succeeded"]
+        assert box.claim().jobs == ()
+
     def test_an_old_attempt_cannot_speak_for_the_new_one(self, box: Box) -> None:
         box.enter("a")
         old = box.take()
         box.settle(report(old, Event.FAIL))
         box.rearm(old.id)
-        assert box.settle(report(old, Event.CREATE)) == ["stale"]
-        box.take()
-        assert box.settle(report(old, Event.CREATE)) == ["stale"]
-        assert box.state(old.id) == "submitting"
+        new = box.take()
+        before = box.fields(old.id)
+        assert box.settle(report(old, Event.CREATE, instance_id="i-old")) == ["surplus"]
+        assert box.fields(old.id) == before
+        assert box.settle(report(new, Event.CREATE, instance_id="i-new")) == ["succeeded"]
+        assert box.read(old.id).instance_id == "i-new"
 
     def test_the_same_act_does_it_once(self, box: Box) -> None:
         job_id = box.in_state(State.FAILED)
@@ -173,21 +189,14 @@ class TestRearm:
 
 
 class TestRead:
-    def test_a_lease_that_ran_out_is_seen_without_any_worker(self, box: Box) -> None:
-        box.enter("a", batch="nightly")
-        job = box.take_and_lose()
-        found = box.read(job.id)
-        assert (found.state, found.attempts) == (State.UNCERTAIN, 0)
-        assert found.error is not None
-        assert found.error.category == "unknown"
-        assert box.events(job.id)[-1] == (job.id, "uncertain")
-
-    def test_a_lease_that_runs_is_left_alone(self, box: Box) -> None:
-        for state in State:
-            if state is not State.QUEUED:
-                box.in_state(state, f"n-{state}")
+    def test_it_changes_nothing(self, box: Box) -> None:
+        """Not even where a lease has run out: then a worker has to look, not whoever asks."""
+        ids = [box.in_state(state, f"n-{state}") for state in State if state is not State.QUEUED]
+        box.enter("lost")
+        ids.append(box.take_and_lose().id)
         before = box.picture()
         box.ledger.list_jobs()
+        assert [job and job.id for job in box.ledger.jobs(ids)] == ids
         assert box.picture() == before
 
     def test_those_that_do_not_exist_are_none(self, box: Box) -> None:
@@ -249,9 +258,19 @@ class TestTick:
     def test_leases_that_ran_out_are_seen(self, box: Box) -> None:
         box.enter("a", batch="nightly")
         job = box.take_and_lose()
-        assert box.tick() == (False, None)
-        assert box.state(job.id) == "uncertain"
-        assert box.ledger.batch("nightly").done
+        wake, wait = box.tick()
+        assert not wake
+        assert wait is not None
+        assert DELAYS[0] - 1 < wait <= DELAYS[0]
+        found = box.read(job.id)
+        assert (found.state, found.attempts) == (State.VERIFYING, 1)
+        assert found.error is not None
+        assert (found.error.category, found.error.message) == (
+            "unknown",
+            "the worker was lost during the create call",
+        )
+        assert box.events(job.id)[-1] == (job.id, "verifying")
+        assert not box.ledger.batch("nightly").done
 
     def test_also_behind_very_many_jobs_that_wait_for_the_account(self, box: Box) -> None:
         [job_id] = box.enter("lost")
@@ -259,7 +278,7 @@ class TestTick:
         assert box.take_and_lose().id == job_id
         box.settle(Report("none", "1", Outcome(Event.DEFER, category="balance", message="no", blocks=True)))
         box.tick()
-        assert box.state(job_id) == "uncertain"
+        assert box.state(job_id) == "verifying"
 
     def test_a_lease_that_runs_is_left_alone(self, box: Box) -> None:
         job_id = box.in_state(State.SUBMITTING)
@@ -277,7 +296,7 @@ class TestTidy:
         assert box.tidy(retention=0) == 1
         assert box.ledger.jobs([job_id]) == [None]
         left = {name for name in box.names() if not name.startswith("claim:")}
-        assert left <= {"account", "counts", "events", "wake"}
+        assert left <= {"account", "counts", "events", "wake", "listing", "seen"}
         assert set(box.redis.hvals(box.keys.base + "counts")) == {"0"}
 
     @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
@@ -354,12 +373,13 @@ class TestTidy:
     def test_what_is_forgotten_cannot_be_brought_back_by_a_late_word(self, box: Box) -> None:
         box.enter("a", key="k")
         job = box.take()
-        box.settle(report(job, Event.DOUBT))
+        box.settle(report(job, Event.FAIL))
         box.wait_for_time(box.now())
-        box.tidy()
+        assert box.tidy() == 1
         before = box.picture()
-        assert box.settle(report(job, Event.CREATE)) == ["stale"]
+        assert box.settle(report(job, Event.CREATE), report(job, Event.DEFER)) == ["surplus", "stale"]
         assert box.cancel(job.id) == box.rearm(job.id) == [Done("", "absent")]
+        assert box.resolve(job.id) == box.resolve(job.id, "i-1") == ("absent", "")
         assert box.picture() == before
 
     def test_workers_unheard_for_a_day_go(self, box: Box) -> None:
@@ -377,18 +397,21 @@ class TestTidy:
         box.ledger.run(calls.refuse("task-1", name="x", message="no"))
         box.ledger.run(calls.store_token("t", source="login", life=60, credentials="c"))
         box.tick()
-        retrying, submitting = (
+        retrying, submitting, verifying = (
             next(job.id for job in box.ledger.list_jobs(state=state))
-            for state in (State.RETRYING, State.SUBMITTING)
+            for state in (State.RETRYING, State.SUBMITTING, State.VERIFYING)
         )
         for job in box.claim().jobs:
             box.settle(report(job, Event.CREATE))
         box.cancel(retrying)
         attempt = calls.Claimed(submitting, "1", "{}")
         box.settle(report(attempt, Event.FAIL))
+        assert box.look_up_in_time(verifying, {"i-1": "n-verifying"}) == "succeeded"
         box.wait_for_time(box.now())
         assert box.tidy() == len(State) + 2
-        assert set(box.picture()) == {"counts", "events", "token", "workers", "account"}
+        assert set(box.picture()) == {
+            "counts", "events", "token", "workers", "account", "listing", "seen",
+        }  # fmt: skip
 
 
 def ended_days_ago(box: Box, batch: str, days: dict[str, float]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from harness import wait_until
 from ledger import Ledger, calls
 from ledger_box import API_KEY, TINY, Box, report, submission
-from tasks.states import ENDS, Event, State
+from tasks.states import ENDS, WATCHED, Event, State
 
 
 def test_a_claimed_job(box: Box) -> None:
@@ -89,7 +89,7 @@ def test_an_empty_ledger(box: Box) -> None:
     assert (claim.why, claim.wake, claim.wait, claim.jobs) == ("", False, None, ())
 
 
-@pytest.mark.parametrize("state", sorted({*ENDS, State.SUBMITTING, State.RETRYING}))
+@pytest.mark.parametrize("state", sorted({*ENDS, *WATCHED, State.RETRYING}))
 def test_only_what_waits_is_claimed(box: Box, state: State) -> None:
     box.in_state(state)
     before = box.picture()
@@ -152,36 +152,34 @@ class TestAgain:
 
 
 class TestLostWorkers:
-    def test_a_lease_that_ran_out_is_uncertain_and_never_handed_out(self, box: Box) -> None:
+    def test_what_a_lost_worker_had_is_never_handed_out_but_looked_up(self, box: Box) -> None:
         box.enter("a")
         job = box.take_and_lose()
+        claim = box.claim()
+        assert (claim.jobs, claim.lookup) == ((), True)
         assert box.state(job.id) == "submitting"
-        assert box.claim().jobs == ()
+        assert box.turn().mine
         fields = box.fields(job.id)
         assert (fields["state"], fields["category"], fields["attempt"], fields["attempts"]) == (
-            "uncertain", "unknown", "1", "0",
+            "verifying", "unknown", "1", "1",
         )  # fmt: skip
-        assert "look in the console" in fields["message"]
         assert box.claim().jobs == ()
 
     def test_also_when_its_own_claim_asks_again(self, box: Box) -> None:
         box.enter("a")
-        box.claim(claim_id="c1", lease=TINY)
-        job_id = box.ledger.list_jobs()[0].id
-        wait_until(
-            lambda: box.read(job_id).state is State.UNCERTAIN, description="the lease to end", interval=0.001
-        )
+        [job] = box.claim(claim_id="c1", lease=TINY).jobs
+        box.wait_for_time(int(box.fields(job.id)["dueAt"]))
         assert box.claim(claim_id="c1").jobs == ()
+        box.tick()
+        assert box.claim(claim_id="c1").jobs == ()
+        assert box.state(job.id) == "verifying"
 
     def test_it_holds_up_nobody(self, box: Box) -> None:
         box.enter("lost")
         lost = box.take_and_lose()
         [other] = box.enter("other")
-        claim = box.claim(1)
-        while not claim.jobs and claim.wait == 0:
-            claim = box.claim(1)
-        assert [job.id for job in claim.jobs] == [other]
-        assert box.state(lost.id) == "uncertain"
+        assert [job.id for job in box.claim(1).jobs] == [other]
+        assert box.state(lost.id) == "submitting"
 
 
 class TestAccount:
@@ -237,8 +235,8 @@ class TestAccount:
         box.enter("b", "c")
         box.settle(report(job, Event.DEFER, category="balance", message="no", blocks=True))
         open_the_probe(box)
-        assert [len(box.claim().jobs) for _ in range(3)] == [0, 1, 0]
-        assert box.state(lost.id) == "uncertain"
+        assert [len(box.claim().jobs) for _ in range(3)] == [1, 0, 0]
+        assert box.state(lost.id) == "submitting"
 
     def test_a_claim_with_nothing_due_does_not_use_up_the_probe(self, box: Box) -> None:
         box.enter("a")

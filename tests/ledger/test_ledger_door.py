@@ -14,7 +14,7 @@ from redis.retry import Retry
 from ledger import AsyncLedger, Ledger, calls
 from ledger.keys import NAMES, Keys
 from ledger.scripts import Script, _head, script
-from ledger_box import Box, report, submission
+from ledger_box import DELAYS, Box, report, submission
 from tasks.errors import LedgerError
 from tasks.states import ENDS, MOVES, Event, State
 
@@ -143,7 +143,7 @@ class TestAsync:
             )
             assert [job.id for job in claim.jobs] == [job_id]
             assert await ledger.run(
-                calls.settle([report(claim.jobs[0], Event.CREATE)], calls.AccountNews())
+                calls.settle([report(claim.jobs[0], Event.CREATE)], calls.AccountNews(), verify_delays=DELAYS)
             ) == ["succeeded"]
         finally:
             await ledger.close()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ledger import calls, door
-from ledger_box import Box, request, submission
+from ledger_box import UNTOUCHED, Box, request, submission
 from tasks.errors import LedgerError, RefusedError
 from tasks.jobs import Submission
 from tasks.states import State
@@ -53,7 +53,7 @@ def test_what_a_job_does_not_have_it_has_no_field_for(box: Box) -> None:
 def test_nothing_to_enter_enters_nothing(box: Box) -> None:
     entered = box.ledger.enqueue([])
     assert (entered.wake, entered.receipts) == (False, ())
-    assert box.names() == []
+    assert box.names() == UNTOUCHED
 
 
 def test_the_request_is_kept_letter_for_letter(box: Box) -> None:
@@ -163,7 +163,7 @@ def test_one_call_that_contradicts_itself_enters_nothing(box: Box, mark: str) ->
     pair = [submission("a", **{mark: "same"}, body=request("a", n=number)) for number in (1, 2)]
     with pytest.raises(RefusedError, match="same"):
         box.ledger.enqueue(pair, batch="nightly" if mark == "entry" else "")
-    assert box.names() == []
+    assert box.names() == UNTOUCHED
 
 
 @pytest.mark.parametrize("mark", ["key", "entry"])
@@ -230,7 +230,7 @@ class TestManyGroups:
         many.append(replace(many[0], id="other", body=request("n0", x=1)))
         with pytest.raises(RefusedError, match="n0"):
             box.ledger.enqueue(many, batch="nightly")
-        assert box.names() == []
+        assert box.names() == UNTOUCHED
 
     def test_a_conflict_that_comes_up_in_between_enters_nothing(
         self, box: Box, monkeypatch: pytest.MonkeyPatch

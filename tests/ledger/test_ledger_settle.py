@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from ledger import calls
-from ledger.calls import AccountNews, Report
-from ledger_box import Box, report
+from ledger.calls import AccountNews, Claimed, Report
+from ledger_box import DELAYS, UNTOUCHED, Box, report
 from tasks.retry import UNSENT, Outcome
-from tasks.states import ATTEMPT_EVENTS, MOVES, Event, State
+from tasks.states import ATTEMPT_EVENTS, ENDS, IN_DOUBT, MOVES, Event, State
 
 
 def test_created(box: Box) -> None:
@@ -79,13 +79,29 @@ def test_deferred(box: Box, category: str) -> None:
 def test_doubted(box: Box) -> None:
     box.enter("a")
     job = box.take()
+    began = box.now()
     assert box.settle(report(job, Event.DOUBT, category="unknown", message="reset after sending")) == [
-        "uncertain"
+        "verifying"
     ]
     found = box.read(job.id)
     assert found.error is not None
-    assert (found.state, found.error.message, found.attempts) == (State.UNCERTAIN, "reset after sending", 1)
+    assert (found.state, found.reason, found.error.message, found.attempts) == (
+        State.VERIFYING,
+        None,
+        "reset after sending",
+        1,
+    )
+    first = DELAYS[0] * 1000
+    assert began + first <= int(box.fields(job.id)["dueAt"]) <= box.now() + first
     assert box.claim().jobs == ()
+
+
+def test_a_doubt_counts_as_an_attempt_and_a_try_whatever_the_report_says(box: Box) -> None:
+    box.enter("a")
+    job = box.take()
+    box.settle(report(job, Event.DOUBT, counts=False))
+    fields = box.fields(job.id)
+    assert (fields["attempts"], fields["tries"]) == ("1", "1")
 
 
 @pytest.mark.parametrize(
@@ -112,25 +128,40 @@ def test_many_at_once_each_on_its_own(box: Box) -> None:
     jobs = box.claim().jobs
     events = [Event.CREATE, Event.FAIL, Event.DOUBT, Event.DEFER]
     states = box.settle(*(report(job, event, delay=60) for job, event in zip(jobs, events, strict=True)))
-    assert states == ["succeeded", "failed", "uncertain", "retrying"]
+    assert states == ["succeeded", "failed", "verifying", "retrying"]
+
+
+OTHER_ATTEMPTS = ("0", "1", "3", "", "02", "2.0")
+"""Of a job whose last attempt is the second."""
+
+WITHOUT_INSTANCE = sorted(ATTEMPT_EVENTS - {Event.CREATE})
 
 
 class TestStale:
-    @pytest.mark.parametrize("event", sorted(ATTEMPT_EVENTS))
-    @pytest.mark.parametrize("attempt", ["0", "1", "3", "", "02", "2.0"])
+    @pytest.mark.parametrize("event", WITHOUT_INSTANCE)
+    @pytest.mark.parametrize("attempt", OTHER_ATTEMPTS)
     def test_a_report_of_another_attempt_is_refused(self, box: Box, event: Event, attempt: str) -> None:
         box.enter("a")
         box.settle(report(box.take(), Event.DEFER))
         job = box.take()
         before = box.picture()
-        assert box.settle(Report(job.id, attempt, Outcome(event, instance_id="stray"))) == ["stale"]
+        assert box.settle(Report(job.id, attempt, Outcome(event))) == ["stale"]
         assert box.picture() == before
+
+    @pytest.mark.parametrize("attempt", ["0", "1", "3"])
+    def test_also_of_an_instance_that_is_noted_beside_the_job(self, box: Box, attempt: str) -> None:
+        box.enter("a")
+        box.settle(report(box.take(), Event.DEFER))
+        job = box.take()
+        before = box.picture(without={"history", "owners", "seen"})
+        assert box.settle(Report(job.id, attempt, Outcome(Event.CREATE, instance_id="stray"))) == ["surplus"]
+        assert box.picture(without={"history", "owners", "seen"}) == before
 
     @pytest.mark.parametrize("event", sorted(ATTEMPT_EVENTS))
     def test_repeated_it_is_refused_and_changes_nothing(self, box: Box, event: Event) -> None:
         box.enter("a", "b", batch="nightly")
         job = box.take()
-        call = calls.settle([report(job, event, delay=60, spends=True)], AccountNews())
+        call = calls.settle([report(job, event, delay=60, spends=True)], AccountNews(), verify_delays=DELAYS)
         assert box.ledger.run(call) != ["stale"]
         before = box.picture()
         assert box.ledger.run(call) == ["stale"]
@@ -145,20 +176,21 @@ class TestStale:
         ]
         assert box.read(job.id).attempts == 1
 
-    @pytest.mark.parametrize("event", sorted(ATTEMPT_EVENTS))
-    @pytest.mark.parametrize("state", sorted(set(State) - {State.SUBMITTING, State.UNCERTAIN}))
+    @pytest.mark.parametrize("event", WITHOUT_INSTANCE)
+    @pytest.mark.parametrize("state", sorted(set(State) - {State.SUBMITTING, *IN_DOUBT}))
     def test_where_no_call_is_under_way_there_is_nothing_to_report(
         self, box: Box, state: State, event: Event
     ) -> None:
         job_id = box.in_state(state)
         before = box.picture()
         attempt = box.fields(job_id)["attempt"]
-        assert box.settle(Report(job_id, attempt, Outcome(event, instance_id="stray"))) == ["stale"]
+        assert box.settle(Report(job_id, attempt, Outcome(event))) == ["stale"]
         assert box.picture() == before
 
     def test_of_a_job_that_does_not_exist(self, box: Box) -> None:
-        assert box.settle(Report("nobody", "1", Outcome(Event.CREATE, instance_id="stray"))) == ["stale"]
-        assert box.names() == []
+        created = Report("nobody", "1", Outcome(Event.CREATE, instance_id="stray"))
+        assert box.settle(created, Report("nobody", "1", Outcome(Event.DOUBT))) == ["surplus", "stale"]
+        assert box.names() == UNTOUCHED
 
     def test_one_stale_report_does_not_stand_in_the_way_of_others(self, box: Box) -> None:
         box.enter("a", "b")
@@ -175,48 +207,167 @@ class TestLateAnswers:
     """The worker was slow, not dead: its lease ran out, and then its call ended after all."""
 
     @pytest.mark.parametrize("event", [Event.CREATE, Event.DEFER, Event.FAIL])
-    def test_the_last_attempts_own_answer_counts(self, box: Box, event: Event) -> None:
-        box.enter("a", batch="nightly")
-        job = box.take_and_lose()
-        assert box.read(job.id).state is State.UNCERTAIN
-        assert box.ledger.batch("nightly").done
-        assert box.settle(report(job, event, delay=60)) == [MOVES[State.UNCERTAIN][event]]
+    @pytest.mark.parametrize("state", sorted(IN_DOUBT))
+    def test_the_last_attempts_own_answer_settles_a_doubt(self, box: Box, state: State, event: Event) -> None:
+        job_id = box.in_state(state, batch="nightly")
+        assert box.ledger.batch("nightly").done is (state in ENDS)
+        late = Claimed(job_id, "1", "")
+        assert box.settle(report(late, event, delay=60)) == [MOVES[state][event]]
         assert box.ledger.batch("nightly").done is (event is not Event.DEFER)
-        if event is Event.CREATE:
-            assert box.read(job.id).instance_id == f"notebook-{job.id}"
-            assert box.read(job.id).error is None
+        assert box.read(job_id).attempts == 1, "the doubt has counted already"
 
-    def test_also_after_a_doubt_of_its_own(self, box: Box) -> None:
-        box.enter("a")
-        job = box.take()
-        box.settle(report(job, Event.DOUBT))
+    @pytest.mark.parametrize(
+        "state", sorted({*IN_DOUBT, State.RETRYING, State.FAILED, State.QUEUED, State.CANCELLED})
+    )
+    def test_a_creation_is_believed_in_every_state(self, box: Box, state: State) -> None:
+        [job_id] = box.enter("a", batch="nightly")
+        job = bring_after_a_lost_attempt(box, job_id, state)
         assert box.settle(report(job, Event.CREATE)) == ["succeeded"]
+        found = box.read(job_id)
+        assert (found.state, found.instance_id, found.error, found.reason) == (
+            State.SUCCEEDED, f"notebook-{job_id}", None, None,
+        )  # fmt: skip
+        assert box.ledger.batch("nightly").done
+        assert box.claim().jobs == ()
+        assert box.owners() == {f"notebook-{job_id}": job_id}
 
-    def test_a_doubt_adds_nothing(self, box: Box) -> None:
-        box.enter("a")
-        job = box.take_and_lose()
-        box.read(job.id)
+    def test_of_a_job_that_has_its_instance_another_is_noted(self, box: Box) -> None:
+        """The list showed one that was taken for its own, and now it says which one was."""
+        job = box.doubt()
+        assert box.look_up_in_time(job.id, {"adopted": "trainer"}) == "succeeded"
+        assert box.settle(report(job, Event.CREATE, instance_id="own")) == ["surplus"]
+        assert box.read(job.id).instance_id == "adopted"
+        assert box.owners() == {"adopted": job.id, "own": job.id}
+
+    def test_that_it_created_what_was_found_is_no_news(self, box: Box) -> None:
+        job = box.doubt()
+        assert box.look_up_in_time(job.id, {"i-1": "trainer"}) == "succeeded"
         before = box.picture()
-        assert box.settle(report(job, Event.DOUBT)) == ["stale"]
+        assert box.settle(report(job, Event.CREATE, instance_id="i-1")) == ["stale"]
+        assert box.picture() == before
+
+    @pytest.mark.parametrize("state", sorted(IN_DOUBT))
+    def test_a_doubt_adds_nothing(self, box: Box, state: State) -> None:
+        job_id = box.in_state(state)
+        before = box.picture()
+        assert box.settle(Report(job_id, "1", Outcome(Event.DOUBT))) == ["stale"]
         assert box.picture() == before
 
     def test_before_anybody_has_noticed_it_is_not_late(self, box: Box) -> None:
         box.enter("a")
         job = box.take_and_lose()
         assert box.settle(report(job, Event.CREATE)) == ["succeeded"]
-        assert "uncertain" not in [state for _, state in box.events()]
+        assert "verifying" not in [state for _, state in box.events()]
 
-    def test_an_earlier_attempts_answer_does_not_count(self, box: Box) -> None:
-        box.enter("a")
-        first = box.take_and_lose()
-        box.read(first.id)
-        box.settle(report(first, Event.DEFER))
-        second = box.take_and_lose()
-        box.read(second.id)
+
+def bring_after_a_lost_attempt(box: Box, job_id: str, state: State) -> Claimed:
+    """The job's first attempt is lost, and nothing was found of it; then on to this state. The attempt."""
+    job = box.take_and_lose()
+    box.tick()
+    if state is State.UNCERTAIN:
+        box.look_up_until_settled(job_id, flaw="HTTP 500")
+    elif state is State.CANCELLED:
+        box.cancel(job_id)
+        box.look_up_until_settled(job_id)
+    elif state is not State.VERIFYING:
+        box.look_up_until_settled(job_id, max_attempts=8 if state is State.RETRYING else 1)
+    if state is State.QUEUED:
+        box.rearm(job_id)
+    assert box.state(job_id) == state
+    return job
+
+
+class TestSurplus:
+    """An attempt that another has followed turns out to have created an instance."""
+
+    def given_up(self, box: Box) -> Claimed:
+        """An attempt of which nothing was found; another has been claimed."""
+        first = box.doubt("a")
+        assert box.look_up_until_settled(first.id)[-1] == "retrying"
+        box.time_comes(first.id)
+        assert box.take().attempt == "2"
+        return first
+
+    def test_it_is_said_once(self, box: Box) -> None:
+        first = self.given_up(box)
+        assert box.settle(report(first, Event.CREATE)) == ["surplus"]
         before = box.picture()
         assert box.settle(report(first, Event.CREATE)) == ["stale"]
         assert box.picture() == before
-        assert box.settle(report(second, Event.CREATE)) == ["succeeded"]
+
+    def test_the_job_goes_on_as_it_was(self, box: Box) -> None:
+        first = self.given_up(box)
+        before = box.fields(first.id)
+        box.settle(report(first, Event.CREATE))
+        assert box.fields(first.id) == before
+        second = replace(first, attempt="2")
+        assert box.settle(report(second, Event.CREATE, instance_id="second")) == ["succeeded"]
+        assert box.read(first.id).instance_id == "second"
+
+    def test_it_belongs_to_its_job_and_no_other_adopts_it(self, box: Box) -> None:
+        first = self.given_up(box)
+        other = box.doubt("a")
+        box.settle(report(first, Event.CREATE, instance_id="i-1"))
+        assert box.owners() == {"i-1": first.id}
+        second = replace(first, attempt="2")
+        box.settle(report(second, Event.FAIL))  # no call of the name is under way any more
+        assert box.look_up_until_settled(other.id, {"i-1": "a"})[-1] == "retrying"
+
+    def test_it_stands_in_the_history(self, box: Box) -> None:
+        first = self.given_up(box)
+        box.settle(report(first, Event.CREATE, instance_id="i-1"))
+        [line] = [one for one in box.history(first.id) if one.event == "surplus"]
+        assert (line.state, line.attempt, line.instance_id) == ("submitting", 1, "i-1")
+        assert line.message is not None
+        assert "after it had been given up" in line.message
+
+    def test_the_next_attempts_doubt_is_settled_by_it(self, box: Box) -> None:
+        """The list shows it, and it is the job's: nothing else has to be looked for."""
+        first = self.given_up(box)
+        box.settle(report(first, Event.CREATE, instance_id="i-1"))
+        box.settle(report(replace(first, attempt="2"), Event.DOUBT))
+        assert box.look_up_in_time(first.id, {"i-1": "a"}) == "succeeded"
+        assert box.read(first.id).instance_id == "i-1"
+
+
+class TestAnothersInstance:
+    """Two jobs of one name: what one has adopted, the other's call says it created."""
+
+    def test_the_other_goes_on_looking_for_its_own(self, box: Box) -> None:
+        box.enter("a", "a")
+        lost, slow = box.claim().jobs
+        box.settle(report(lost, Event.DOUBT))
+        box.time_comes(slow.id)
+        box.tick()  # its lease is over, so that its name is free to be adopted
+        assert box.look_up_in_time(lost.id, {"i-1": "a"}) == "succeeded"
+        before = box.fields(slow.id)
+        assert box.settle(report(slow, Event.CREATE, instance_id="i-1")) == ["stale"]
+        assert box.fields(slow.id) == before
+        assert box.look_up_in_time(slow.id, {"i-1": "a", "i-2": "a"}) == "succeeded"
+        assert box.owners() == {"i-1": lost.id, "i-2": slow.id}
+
+    def test_a_call_under_way_that_names_it_is_in_doubt(self, box: Box) -> None:
+        has = box.end(Event.CREATE, "a", instance_id="i-1")
+        box.enter("a")
+        job = box.take()
+        assert box.settle(report(job, Event.CREATE, instance_id="i-1")) == ["verifying"]
+        error = box.read(job.id).error
+        assert error is not None
+        assert (error.category, error.message) == (
+            "unknown",
+            f"the API answered with i-1, which is the instance of job {has}",
+        )
+        assert box.owners() == {"i-1": has}
+
+    @pytest.mark.parametrize("state", [State.RETRYING, State.UNCERTAIN, State.FAILED, State.CANCELLED])
+    def test_a_late_word_of_it_changes_nothing(self, box: Box, state: State) -> None:
+        has = box.end(Event.CREATE, "a", instance_id="i-1")
+        [job_id] = box.enter("a")
+        job = bring_after_a_lost_attempt(box, job_id, state)
+        before = box.picture()
+        assert box.settle(report(job, Event.CREATE, instance_id="i-1")) == ["stale"]
+        assert box.picture() == before
+        assert box.owners() == {"i-1": has}
 
 
 class TestAccount:

@@ -11,7 +11,7 @@ from ledger import calls, scripts, version
 from ledger.version import LEDGER_VERSION
 from ledger_box import Box, report
 from tasks.errors import OutdatedError
-from tasks.states import Event
+from tasks.states import Event, State
 
 
 @contextmanager
@@ -101,6 +101,19 @@ def test_an_older_one_ends_what_it_has_begun(box: Box) -> None:
         "its answer was lost, its jobs are its own"
     )
     assert box.settle(report(first.jobs[0], Event.CREATE)) == ["succeeded"]
+
+
+def test_an_older_one_settles_no_doubt_by_a_lookup_that_it_had_begun(box: Box) -> None:
+    job_id = box.in_state(State.VERIFYING)
+    box.time_comes(job_id)
+    turn = box.turn("older")
+    assert [doubt.id for doubt in turn.doubts] == [job_id]
+    with newer_launchq():
+        greet(box)
+    before = box.picture()
+    assert box.verify("older", turn.doubts, {}) == []
+    assert not box.turn("older").mine
+    assert box.picture() == before
 
 
 def test_a_state_that_only_a_newer_one_knows_is_told_and_not_guessed(box: Box) -> None:

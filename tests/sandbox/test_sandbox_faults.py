@@ -169,6 +169,41 @@ async def test_random_faults_come_as_often_as_asked_and_repeat_with_their_seed(s
     assert first == await faults_of(7)
 
 
+async def test_every_endpoint_has_rates_and_dice_of_its_own(start_cloud: Any) -> None:
+    async def faults_of_creates(lists: int) -> list[str]:
+        client = await start_cloud(faults=["sold-out=0.5"], seed=7)
+        client.server.cloud.faults.set_rates({"message:忙": 1.0}, endpoint="list")
+        for _ in range(50):
+            await client.create()
+            for _ in range(lists):
+                assert await client.list() == {"message": "忙"}
+        assert client.server.cloud.faults_met["message"] == 50 * lists
+        return [record.fault for record in client.server.cloud.requests]
+
+    assert await faults_of_creates(lists=0) == await faults_of_creates(lists=2)
+
+
+async def test_rates_of_one_endpoint_replace_only_its_own(client: Client) -> None:
+    plan = client.server.cloud.faults
+    plan.set_rates({"sold-out": 1.0})
+    plan.set_rates({"message:忙": 1.0}, endpoint="list")
+    plan.set_rates({}, endpoint="list")
+    assert "instances" in await client.list()
+    assert "instanceId" not in await client.create()
+    plan.set_rates({"message:忙": 1.0}, endpoint="list")
+    plan.clear()
+    assert "instances" in await client.list()
+
+
+@pytest.mark.parametrize("act", ["set_rates", "script"])
+def test_an_endpoint_that_does_not_exist_is_refused(act: str) -> None:
+    plan = FaultPlan()
+    with pytest.raises(ValueError, match="unknown endpoint 'lists'"):
+        plan.set_rates({"half": 1.0}, "lists") if act == "set_rates" else plan.script(
+            "half", endpoint="lists"
+        )
+
+
 def test_faults_are_read_from_text() -> None:
     assert Fault.parse("502") == Fault("502-before", "status", after=False, status=502)
     assert Fault.parse("hang-after:5") == Fault("hang-after", "hang", after=True, seconds=5)

@@ -60,7 +60,10 @@ def test_another_process_can_steer_and_compare() -> None:
         assert create(sandbox, token, name="x2") == {"message": "不行"}
         sandbox.clear_faults()
         sandbox.set_fault_rates({"sold-out": 1.0})
+        sandbox.set_fault_rates({"message:忙": 1.0}, endpoint="login")
+        assert sandbox.state()["faultRates"] == {"create": {"sold-out": 1.0}, "login": {"message": 1.0}}
         assert "message" in create(sandbox, token)
+        assert call(f"{sandbox.api_url}/user/login", {}) == {"message": "忙"}
         sandbox.clear_faults()
         assert "instanceId" in create(sandbox, token)
 

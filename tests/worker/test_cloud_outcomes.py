@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable
 from typing import Any
 
 import aiohappyeyeballs
 import pytest
 
+from harness import ROOT
 from tasks.answers import Answer, NoAnswer, Reply
 from tests.worker import misbehaving as bad
 from worker.cloud import MAX_ANSWER, Cloud, Credential
@@ -215,6 +218,71 @@ async def test_nothing_more_leaves_once_a_call_has_ended(how: str) -> None:
         await asyncio.to_thread(server.wait, lambda: server.ended == 1)
     assert arrived
     assert arrived[0] < len(body)
+
+
+CREATES_ONE = """
+import asyncio, sys
+from worker.cloud import Cloud, Credential
+
+async def main():
+    async with Cloud(sys.argv[1], timeout=60) as cloud:
+        await cloud.create(b"x" * 1_000_000, Credential.token("t"))
+
+asyncio.run(main())
+"""
+
+
+def test_nothing_more_leaves_a_process_that_is_killed() -> None:
+    """The kernel would go on delivering what the process had handed to it, and the request could arrive whole, and late."""
+    arrived: list[int] = []
+
+    def sleeps_then_reads_on(peer: bad.Peer) -> None:
+        peer.read_half_a_request()
+        peer.server.note(bad.Request("half", (), b""))
+        peer.server.go_on.wait()
+        arrived.append(len(peer.wait_for_the_end()))
+
+    # A window in the hundreds of kilobytes: what is missing has left the process, but not the machine.
+    with bad.serve(sleeps_then_reads_on, receive_buffer=200_000) as server:
+        child = subprocess.Popen([sys.executable, "-c", CREATES_ONE, server.url], cwd=ROOT)
+        try:
+            server.wait(lambda: bool(server.requests), 20)
+        finally:
+            child.kill()
+            child.wait()
+        server.go_on.set()
+        server.wait(lambda: server.ended == 1)
+    assert arrived
+    assert arrived[0] < 1_000_000
+
+
+async def test_a_process_that_was_held_up_before_it_could_send_does_not_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped while it connects, it goes on when its lease is long over: the last look is right before the first byte."""
+    from worker import clock, transport
+
+    held_up = 0.0
+    passing = clock.now
+    monkeypatch.setattr(clock, "now", lambda: passing() + held_up)
+    connect = transport.aiohttp.TCPConnector.connect
+
+    async def stopped_meanwhile(self: Any, *arguments: Any) -> Any:
+        nonlocal held_up
+        connection = await connect(self, *arguments)
+        held_up = 60.0
+        return connection
+
+    monkeypatch.setattr(transport.aiohttp.TCPConnector, "connect", stopped_meanwhile)
+    with bad.serve(lambda peer: peer.read_request()) as server:
+        reply = await create(server.url)
+        no_answer(
+            reply,
+            sent=False,
+            reason=f"held back: this process was held up before it could call {server.peer}",
+        )
+        await asyncio.to_thread(server.wait, lambda: server.ended == server.connections)
+    assert server.requests == []
 
 
 async def test_cancellation_passes_through() -> None:

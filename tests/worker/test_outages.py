@@ -14,7 +14,7 @@ import jwt
 import pytest
 import redis as redis_client
 
-from config import Settings, load
+from config import load
 from config.celery_settings import wake_up_queue
 from cutter import Cutter
 from harness import Worker, World, body, wait_until
@@ -24,14 +24,11 @@ from sandbox import CloudOptions
 from sandbox.redis_server import RedisServer
 from tasks.states import State
 
-VERIFIES = "VERIFYING" in State.__members__
-"""Whether an attempt whose end is unknown is looked up; without that, it is parked as `uncertain`."""
-
 QUICK: dict[str, object] = {
     "request_timeout": "2",
     "concurrency": "8",
     "max_attempts": "100",
-    **({"verify_delays": "0.3,0.6,1"} if "verify_delays" in Settings.model_fields else {}),
+    "verify_delays": "0.3,0.6,1",
 }
 """Settings under which outages of seconds are survived in seconds."""
 
@@ -83,32 +80,23 @@ def pass_time(seconds: float, *, description: str) -> None:
     wait_until(lambda: time.monotonic() > until, description=description, timeout=seconds + 5)
 
 
-def all_launched_once(world: World, ids: list[str], *, doubts: bool = False, timeout: float = 40) -> None:
-    """Every job becomes `succeeded`, and its name is in the cloud's books exactly once, and nothing else is.
-
-    With `doubts`, a call was cut off: as long as nobody looks such calls up, its job may stay `uncertain`.
-    """
-    accepted = {State.SUCCEEDED, State.UNCERTAIN} if doubts and not VERIFIES else {State.SUCCEEDED}
+def all_launched_once(world: World, ids: list[str]) -> None:
+    """Every job becomes `succeeded`, and its name is in the cloud's books exactly once, and nothing else is."""
 
     def states() -> Counter[State]:
         return Counter(job.state for job in world.launcher.ledger.jobs(ids) if job is not None)
 
     with suppress(AssertionError):
         wait_until(
-            lambda: set(states()) <= accepted,
-            description="all jobs have ended",
-            timeout=timeout,
-            interval=0.1,
+            lambda: set(states()) == {State.SUCCEEDED}, description="all jobs", timeout=40, interval=0.1
         )
-    assert set(states()) <= accepted, (states(), world.logs())
+    assert set(states()) == {State.SUCCEEDED}, (states(), world.logs())
     jobs = [world.job(job_id) for job_id in ids]
     books = Counter(world.names_created())
     assert max(books.values()) == 1, books.most_common(3)
-    assert set(books) <= {job.name for job in jobs}
-    open_ends = {job.name for job in jobs if job.state is State.UNCERTAIN}
-    assert {job.name for job in jobs} - open_ends <= set(books)
+    assert set(books) == {job.name for job in jobs}
     by_name = {instance["name"]: instance["instanceId"] for instance in world.cloud.instances()}
-    assert all(job.instance_id == by_name[job.name] for job in jobs if job.state is State.SUCCEEDED)
+    assert all(job.instance_id == by_name[job.name] for job in jobs)
     assert not any(worker.ended for worker in world.workers), world.logs()
 
 
@@ -147,7 +135,10 @@ def test_a_network_that_is_cut_in_the_middle_of_work_loses_and_doubles_nothing(
             wait_until(lambda: len(producer.entered) > healed + 3, description="more jobs after the outage")
             ids = producer.finish()
             assert bool(producer.refusals) == (pair == "producer-ledger" and manner == "cut")
-        all_launched_once(world, ids, doubts=to == "cloud")
+        all_launched_once(world, ids)
+        if to == "cloud":
+            events = world.launcher.ledger.latest_events(10_000)
+            assert "verifying" in {fields["state"] for _, fields in events}, "no call was under way"
         if part == "worker":
             wait_until(lambda: network.passed > before, description="the network is used again")
 

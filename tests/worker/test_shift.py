@@ -90,7 +90,9 @@ async def test_an_instance_that_the_ledger_refuses_to_note_is_in_the_log(
 
     await run_one_shift(world, loses=goes_on)
     [instance] = world.cloud.instances()
-    assert f"created {instance['instanceId']}, but the ledger has gone on" in caplog.text
+    assert f"created {instance['instanceId']} after it had been given up" in caplog.text
+    [line] = [one for one in world.job(job.id).history if one.event == "surplus"]
+    assert line.instance_id == instance["instanceId"]
 
 
 async def test_a_claim_whose_answer_comes_too_late_is_not_sent_and_goes_back(
