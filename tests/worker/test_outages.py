@@ -118,6 +118,8 @@ def test_a_network_that_is_cut_in_the_middle_of_work_loses_and_doubles_nothing(
     }[to]
     with Cutter(target) as network:
         of_the_part: dict[str, Any] = {setting: network.url}
+        if to == "cloud":
+            of_the_part["request_timeout"] = "1"  # so that the outage outlasts calls
         world.worker(processes=2, **(of_the_part if part == "worker" else {}))
         with producing(world, **(of_the_part if part == "producer" else {})) as producer:
             wait_until(lambda: len(world.cloud.requests()) > 5, description="calls are under way")
