@@ -130,7 +130,7 @@ def test_a_network_that_is_cut_in_the_middle_of_work_loses_and_doubles_nothing(
             else:
                 network.black_hole()
             # To the ledger, longer than its clients wait for an answer: they give up, and what they sent arrives later.
-            pass_time(6 if (to, manner) == ("ledger", "black hole") else 1.5, description="the outage")
+            pass_time(5.5 if (to, manner) == ("ledger", "black hole") else 1.5, description="the outage")
             assert network.passed == before
             network.heal()
             healed = len(producer.entered)
@@ -303,7 +303,7 @@ def test_workers_whose_clocks_are_ten_minutes_off_do_nothing_early_and_nothing_t
     # A cloud that is away for a moment, and jobs all along while tokens end.
     world.cloud.refuse_for(1)
     with producing(world) as producer:
-        pass_time(4, description="a token's life")
+        pass_time(3.2, description="a token's life")
         ids += producer.finish()
     all_launched_once(world, ids)
     for name in names[:2]:
