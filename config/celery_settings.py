@@ -7,9 +7,12 @@ from typing import Any
 from config.settings import Settings
 
 
-def wake_up_queue(settings: Settings) -> str:
-    """The queue of one ledger's wake-ups: two prefixes on one broker never wake each other's workers."""
-    return f"{settings.prefix}.wake"
+def wake_up_queue(settings: Settings, ledger_version: int) -> str:
+    """The queue of one ledger's wake-ups: two prefixes on one broker never wake each other's workers.
+
+    Nor do two versions on one ledger: workers of the older one, which launch nothing more, would take most of them.
+    """
+    return f"{settings.prefix}.wake.{ledger_version}"
 
 
 def submit_queues(settings: Settings) -> list[str]:

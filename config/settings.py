@@ -61,13 +61,21 @@ def _one_word(secret: SecretStr | None) -> SecretStr | None:
 
 def _split(url: str) -> SplitResult:
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
     except ValueError:  # its text quotes what may be a password
         raise ValueError("must be a URL, with brackets and the like in its password as %5B, %5D") from None
+    try:
+        possible = parts.port != 0  # asking is what checks it
+    except ValueError:
+        possible = False
+    if not possible:
+        raise ValueError("must have a port from 1 to 65535; a password's /, ?, # are %2F, %3F, %23")
+    return parts
 
 
 def _any_url(url: str) -> str:
-    _split(url)
+    for one in url.split(";"):  # several brokers, each standing in for the one before
+        _split(one)
     return url
 
 

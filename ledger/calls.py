@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from ledger import version
 from ledger.scripts import Script, script
-from tasks.jobs import Batch, Job, Receipt, Submission, moment, sent_body, sent_name
+from tasks.errors import OutdatedError
+from tasks.jobs import Batch, Job, Receipt, Submission, moment, sent_body, sent_name, state_of
 from tasks.retry import Outcome
 from tasks.states import State
 
@@ -86,7 +88,7 @@ class HeldToken:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim took. `why` (paused, blocked, token, listing) says why it could take nothing, or no more.
+    """What a claim took. `why` (paused, blocked, token, listing, version) says why it could take nothing, or no more.
 
     `wait`: seconds until there may be something to claim; None is until somebody acts. `lookup`: the instances should be
     listed now.
@@ -179,6 +181,14 @@ class Account:
     """Worker -> seconds since it was last heard."""
     next_due: Any
     now: Any
+    version: int = 0
+    """The newest version that has used the ledger; 0: none that leaves a mark."""
+
+
+def newer_ledger(newest: int) -> str:
+    """What to say where a newer launchq uses the ledger."""
+    mine = version.LEDGER_VERSION
+    return f"the ledger is used by a newer launchq (its ledger version is {newest}, here it is {mine}): upgrade this one"
 
 
 def enqueue(submissions: Sequence[Submission], *, batch: str = "", check: bool = False) -> Call[Enqueued]:
@@ -334,9 +344,18 @@ def read(job_ids: Sequence[str]) -> Call[list[Job | None]]:
 def tick(
     worker: str, *, credentials: str, has_api_key: bool, verify_delays: Sequence[float]
 ) -> Call[tuple[bool, float | None]]:
-    """One beat of a worker's pulse: whether a wake-up is wanted, and the seconds until there may be something to do."""
+    """One beat of a worker's pulse: whether a wake-up is wanted, and the seconds until there may be something to do.
+
+    OutdatedError where a newer launchq uses the ledger: then the beat did nothing.
+    """
+
+    def parse(reply: list[Any]) -> tuple[bool, float | None]:
+        if len(reply) > 2:
+            raise OutdatedError(newer_ledger(int(reply[2])))
+        return bool(int(reply[0])), _seconds(reply[1])
+
     args = (worker, credentials, _flag(has_api_key), _delays(verify_delays))
-    return Call(script("tick"), args, lambda reply: (bool(int(reply[0])), _seconds(reply[1])))
+    return Call(script("tick"), args, parse)
 
 
 def tidy(retention: float, *, limit: int = 1000) -> Call[int]:
@@ -390,6 +409,11 @@ def greet(credentials: str) -> Call[bool]:
     return Call(script("greet"), (credentials,), bool)
 
 
+def evicting(why: str) -> Call[bool]:
+    """Close the account while Redis evicts, in these words; "" opens it. Whether that is news."""
+    return Call(script("evicting"), (why,), bool)
+
+
 def status() -> Call[Account]:
     """The account at a glance."""
     return Call(script("status"), (), _account)
@@ -412,7 +436,9 @@ def _batch(batch_id: str, fields: dict[str, str]) -> Batch:
 def _enqueued(reply: list[Any]) -> Enqueued:
     if reply[0] == "conflict":
         return Enqueued(conflicts=tuple((job_id, int(index)) for job_id, index in reply[1]))
-    receipts = tuple(Receipt(job_id, name, State(state), bool(old)) for job_id, name, state, old in reply[1])
+    receipts = tuple(
+        Receipt(job_id, name, state_of(job_id, state), bool(old)) for job_id, name, state, old in reply[1]
+    )
     return Enqueued(wake=reply[0] == "1", receipts=receipts)
 
 
@@ -458,6 +484,7 @@ def _account(reply: list[Any]) -> Account:
         workers={worker: max(0.0, (int(now) - float(seen)) / 1000) for worker, seen in heard.items()},
         next_due=moment(first),
         now=moment(now),
+        version=int(fields.get("version", 0)),
     )
 
 

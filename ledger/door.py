@@ -47,6 +47,13 @@ READ_AT_ONCE = 500
 """How many jobs one script call reads, so that no call holds up Redis for long."""
 
 
+NO_EVICTION = "noeviction"
+EVICTS = (
+    "Redis' maxmemory-policy is {policy}: when it is full, it throws away jobs, and what is forgotten may be bought again; "
+    "set maxmemory-policy to noeviction"
+)
+
+
 def connection_options() -> dict[str, Any]:
     """How every connection to the ledger's Redis is made, asynchronous or not."""
     return {
@@ -59,12 +66,20 @@ def connection_options() -> dict[str, Any]:
     }
 
 
+_FULL = {
+    "MISCONF": "Redis cannot write to its disk and takes no change until it can, so nothing was written down",
+    "command not allowed when used memory": "Redis' memory is full and it takes no change until it is not, so nothing was written down",
+}
+"""Mark in an error of Redis -> what it means. Redis refuses all of a script, never a part."""
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise LedgerError(f"Redis: {error}") from error
+        plain = next((text for mark, text in _FULL.items() if mark in str(error)), "")
+        raise LedgerError(f"{plain}: {error}" if plain else f"Redis: {error}") from error
 
 
 class Ledger:
@@ -205,6 +220,22 @@ class Ledger:
         [(_, entries)] = streams
         # RESP3 wraps the entries of a stream in one more list.
         return entries[0] if entries and isinstance(entries[0], list) else entries
+
+    def time(self) -> float:
+        """Redis' time, in seconds since 1970: the one clock that all workers share."""
+        with _translated():
+            seconds, microseconds = self.redis.time()
+        return seconds + microseconds / 1e6
+
+    def evicts(self) -> str:
+        """Why this Redis must not keep a ledger, "" where nothing is known against it.
+
+        Any `maxmemory-policy` but `noeviction`. Those that touch only keys with an expiry would spare the jobs, but not
+        what a claim took; and which of them is set is one word in a file of somebody else's. INFO tells it where CONFIG is refused.
+        """
+        with _translated():
+            policy = self.redis.info("memory").get("maxmemory_policy", NO_EVICTION)
+        return "" if policy == NO_EVICTION else EVICTS.format(policy=policy)
 
     def forget_worker(self, worker: str) -> None:
         """A worker that stopped on purpose is not one that is missed."""

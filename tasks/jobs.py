@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.errors import InputError, Problem
+from tasks.errors import InputError, OutdatedError, Problem
 from tasks.request import LaunchRequest, redacted
 from tasks.states import ENDS, State
 
@@ -204,8 +204,8 @@ class Job:
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[str, str], history: Sequence[str] = ()) -> Job:
-        """Out of the Redis hash of a job, and the list of its history."""
-        state = State(fields["state"])
+        """Out of the Redis hash of a job, and the list of its history. OutdatedError where a newer launchq wrote it."""
+        state = state_of(job_id, fields["state"])
         message = fields.get("message", "")
         category = fields.get("category", "")
         return cls(
@@ -271,6 +271,16 @@ class Batch:
             "createdAt": rfc3339(self.created_at),
             "done": self.done,
         }
+
+
+def state_of(job_id: str, word: str) -> State:
+    """A state as the ledger holds it. OutdatedError for one that a newer launchq wrote: whether the job has ended, or may be
+    tried again, only that one knows."""
+    try:
+        return State(word)
+    except ValueError:
+        text = f"job {job_id} is {word!r}, a state that only a newer launchq knows: upgrade this one"
+        raise OutdatedError(text) from None
 
 
 def moment(milliseconds: str | int | None) -> datetime | None:

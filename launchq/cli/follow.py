@@ -11,12 +11,22 @@ from launchq.launcher import Launcher
 from tasks.jobs import Job
 
 
-def follow(launcher: Launcher, ids: Iterable[str], *, timeout: float | None, quiet: bool) -> list[Job]:
-    """The jobs as they stand when all have ended, or after `timeout` seconds. `quiet` shows nothing on the way."""
+def follow(
+    launcher: Launcher,
+    ids: Iterable[str],
+    *,
+    timeout: float | None,
+    quiet: bool,
+    latest: dict[str, Job] | None = None,
+) -> list[Job]:
+    """The jobs as they stand when all have ended, or after `timeout` seconds. `quiet` shows nothing on the way.
+
+    `latest` is filled by id as they change: who is interrupted finds there what is known.
+    """
     changes = launcher.watch(ids, timeout=timeout)
-    latest: dict[str, Job] = {}
+    latest = {} if latest is None else latest
     if quiet:
-        latest = {job.id: job for job in changes}
+        latest.update((job.id, job) for job in changes)
     elif sys.stderr.isatty():
         _with_bar(changes, latest, launcher.resolve_ids(ids))
     else:

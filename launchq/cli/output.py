@@ -26,6 +26,9 @@ WORKER_SILENCE = 10.0
 """Seconds of silence after which a worker does not count as alive."""
 
 
+INTERRUPTED = "Interrupted. Jobs that were submitted go on; `launchq list` shows them."
+
+
 class Exit(IntEnum):
     """The exit codes."""
 
@@ -54,7 +57,7 @@ def complain(error: Exception, *, as_json: bool) -> Exit:
     if isinstance(error, click.exceptions.Exit):
         return Exit(error.exit_code)
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        note("Interrupted. Jobs that were submitted go on; `launchq list` shows them.")
+        note(INTERRUPTED)
         return Exit.INTERRUPTED
     if isinstance(error, click.ClickException):
         text, code = error.format_message(), Exit.BAD_INPUT
@@ -167,6 +170,13 @@ def account_line(account: Account) -> str:
     return f"{account.state} ({account.reason}{until}): {account.message}"
 
 
+def ledger_line(account: Account) -> str | None:
+    """What to know of the ledger's version: where a newer launchq uses it, this one may not read all of it."""
+    from ledger import calls, version
+
+    return None if account.version <= version.LEDGER_VERSION else calls.newer_ledger(account.version)
+
+
 def local(time: datetime | None) -> str:
     """A time as a person here reads it."""
     return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -193,4 +203,5 @@ def account_document(account: Account) -> dict[str, Any]:
             {"name": name, "lastSeenSeconds": round(age, 1)} for name, age in account.workers.items()
         ],
         "nextDueAt": rfc3339(account.next_due),
+        "ledgerVersion": account.version,
     }

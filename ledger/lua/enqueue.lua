@@ -41,6 +41,7 @@ if check then
   return {'0', {}}
 end
 
+mark_version()
 local jobs, entered = {}, 0
 for at = 4, #ARGV, FIELDS do
   local id, name = ARGV[at], ARGV[at + 1]

@@ -216,6 +216,12 @@ class TestWhatIsRefused:
         [
             ("REDIS_URL", "http://host"),
             ("REDIS_URL", "127.0.0.1:6379"),
+            ("REDIS_URL", "redis://127.0.0.1:99999/0"),
+            ("REDIS_URL", "redis://127.0.0.1:0/0"),
+            ("REDIS_URL", "redis://127.0.0.1:six/0"),
+            ("BROKER_URL", "redis://127.0.0.1:99999/0"),
+            ("BROKER_URL", "redis://127.0.0.1:1;redis://127.0.0.1:99999"),
+            ("API_URL", "http://127.0.0.1:99999/api"),
             ("PREFIX", "a b"),
             ("PREFIX", "a}b"),
             ("PREFIX", "{a"),

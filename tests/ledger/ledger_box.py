@@ -314,8 +314,9 @@ class Box:
         return list(self.read(job_id).history)
 
     def account(self) -> dict[str, str]:
-        """The account's hash, as it is."""
+        """The account's hash, as it is, but for the mark that every producer and worker leaves."""
         found: dict[str, str] = self.redis.hgetall(self.keys.account)
+        found.pop("version", None)
         return found
 
     def events(self, *job_ids: str) -> list[tuple[str, str]]:

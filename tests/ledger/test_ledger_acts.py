@@ -296,7 +296,7 @@ class TestTidy:
         assert box.tidy(retention=0) == 1
         assert box.ledger.jobs([job_id]) == [None]
         left = {name for name in box.names() if not name.startswith("claim:")}
-        assert left <= {"counts", "events", "wake", "listing", "seen"}
+        assert left <= {"account", "counts", "events", "wake", "listing", "seen"}
         assert set(box.redis.hvals(box.keys.base + "counts")) == {"0"}
 
     @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
