@@ -321,13 +321,6 @@ class TestSurplus:
         assert box.tidy() == 1
         assert box.owners() == {}
 
-    @pytest.mark.xfail(strict=True, reason="a surplus moves no job: its next attempt buys another one")
-    def test_while_no_other_attempt_is_under_way_it_is_the_jobs(self, box: Box) -> None:
-        first = self.given_up(box)
-        assert box.settle(report(replace(first, attempt="2"), Event.DEFER)) == ["retrying"]
-        box.settle(report(first, Event.CREATE, instance_id="i-1"))
-        assert box.claim().jobs == ()
-
     def test_it_stands_in_the_history(self, box: Box) -> None:
         first = self.given_up(box)
         box.settle(report(first, Event.CREATE, instance_id="i-1"))
