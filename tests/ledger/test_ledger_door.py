@@ -199,6 +199,6 @@ class TestOutOfReach:
 def test_what_the_server_says_of_itself(box: Box) -> None:
     server = box.ledger.server()
     assert server["maxmemory_policy"] == "noeviction"
-    assert (server["appendonly"], server["appendfsync"]) == ("no", "everysec")
+    assert (server["aof_enabled"], server["appendfsync"]) == (0, "everysec")
     assert 0 < server["latency"] < 5
     assert "redis_version" in server

@@ -500,8 +500,11 @@ class TestFences:
     @pytest.mark.parametrize("next_one", ["", "other"])
     def test_nor_who_has_had_it(self, box: Box, next_one: str) -> None:
         doubt = self.asked(box)
-        box.turn("asker", lasts=TINY)
+        assert box.ledger.run(calls.keep_turn("lookup", "asker", lasts=TINY))
         wait_until(lambda: "lookup" not in box.names(), description="the turn to end", interval=0.0005)
+        assert not box.ledger.run(calls.keep_turn("lookup", "asker", lasts=60)), (
+            "what is over is not taken again"
+        )
         if next_one:
             assert box.turn(next_one).mine
         before = box.picture()
@@ -546,9 +549,11 @@ class TestTurn:
         other = box.turn("other")
         assert (other.mine, other.doubts) == (False, ())
 
-    def test_it_is_kept_by_asking_again(self, box: Box) -> None:
+    def test_it_is_kept_by_who_has_it_and_by_nobody_else(self, box: Box) -> None:
         box.turn("one", lasts=1)
-        assert box.turn("one", lasts=60).mine
+        assert not box.ledger.run(calls.keep_turn("lookup", "other", lasts=60))
+        assert box.redis.pttl(box.keys.base + "lookup") <= 1000
+        assert box.ledger.run(calls.keep_turn("lookup", "one", lasts=60))
         assert box.redis.pttl(box.keys.base + "lookup") > 1000
 
     def test_it_ends_by_itself(self, box: Box) -> None:
