@@ -7,10 +7,11 @@ do not, share one reading of every script.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from ledger.scripts import Script, script
+from ledger.vault import Vault
 from tasks.jobs import Batch, Job, Receipt, Submission, moment
 from tasks.retry import Outcome
 from tasks.states import State
@@ -44,11 +45,14 @@ class Enqueued:
 
 @dataclass(frozen=True)
 class Claimed:
-    """One job, taken for one attempt. `max_attempts` None is the worker's own setting."""
+    """One job, taken for one attempt. `max_attempts` None is the worker's own setting.
+
+    `request` None: it is sealed, and no key of this process fits.
+    """
 
     id: str
     attempt: str
-    request: str = field(repr=False)
+    request: str | None = field(repr=False)
     tries: int = 0
     max_attempts: int | None = None
     spot: bool = False
@@ -71,7 +75,8 @@ class HeldToken:
 class Claim:
     """What a claim took. `why` (paused, blocked, token) says why it could take nothing at all.
 
-    `wait`: seconds until there may be something to claim; None is until somebody acts.
+    `wait`: seconds until there may be something to claim; None is until somebody acts. `token_sealed`: there is a token,
+    sealed with a key that this process does not have, so for it there is none.
     """
 
     why: str
@@ -79,6 +84,7 @@ class Claim:
     wait: float | None
     token: HeldToken | None
     jobs: tuple[Claimed, ...]
+    token_sealed: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,13 +133,21 @@ class Account:
     now: Any
 
 
-def enqueue(submissions: Sequence[Submission], *, batch: str = "", check: bool = False) -> Call[Enqueued]:
-    """Enter jobs; with `check`, only look for conflicts."""
-    args = ["check" if check else "enter", batch]
+def enqueue(submissions: Sequence[Submission], *, vault: Vault, batch: str = "") -> Call[Enqueued]:
+    """Enter jobs."""
+    args = ["enter", batch]
     for one in submissions:
         limit = "" if one.max_attempts is None else str(one.max_attempts)
-        args += (one.id, one.name, one.body, one.key, one.entry, limit, "1" if one.spot else "")
+        args += (
+            one.id, one.name, vault.seal(one.body), one.key, one.entry, limit, "1" if one.spot else "",
+            " ".join(vault.digests(one.body)),
+        )  # fmt: skip
     return Call(script("enqueue"), args, _enqueued)
+
+
+def check_only(entering: Call[Enqueued]) -> Call[Enqueued]:
+    """The same as an `enqueue`, that only looks for conflicts."""
+    return replace(entering, args=("check", *entering.args[1:]))
 
 
 def refuse(job_id: str, *, name: str, message: str) -> Call[bool]:
@@ -142,7 +156,15 @@ def refuse(job_id: str, *, name: str, message: str) -> Call[bool]:
 
 
 def claim(
-    claim_id: str, *, limit: int, lease: float, worker: str, api_key: str, first: bool, watching: bool
+    claim_id: str,
+    *,
+    limit: int,
+    lease: float,
+    worker: str,
+    api_key: str,
+    first: bool,
+    watching: bool,
+    vault: Vault,
 ) -> Call[Claim]:
     """Take up to `limit` due jobs; `lease` in seconds.
 
@@ -160,7 +182,7 @@ def claim(
         "1" if watching else "",
         _ms(LOGIN_WAIT_CAP),
     )
-    return Call(script("claim"), args, _claim)
+    return Call(script("claim"), args, lambda reply: _claim(reply, vault))
 
 
 def settle(reports: Sequence[Report], news: AccountNews) -> Call[list[str]]:
@@ -195,13 +217,16 @@ def rearm(act_id: str, job_ids: Iterable[str]) -> Call[tuple[bool, list[Done]]]:
     )
 
 
-def read(job_ids: Sequence[str]) -> Call[list[Job | None]]:
-    """The jobs with these ids, None for each that does not exist."""
+def read(job_ids: Sequence[str], *, vault: Vault) -> Call[list[Job | None]]:
+    """The jobs with these ids, None for each that does not exist. One whose request cannot be opened has none."""
+
+    def job(job_id: str, fields: dict[str, str]) -> Job:
+        request = vault.open_or_none(fields.get("request") or "{}")
+        return Job.from_fields(job_id, {**fields, "request": "null" if request is None else request})
 
     def parse(reply: list[list[str]]) -> list[Job | None]:
         return [
-            Job.from_fields(job_id, _pairs(flat)) if flat else None
-            for job_id, flat in zip(job_ids, reply, strict=True)
+            job(job_id, _pairs(flat)) if flat else None for job_id, flat in zip(job_ids, reply, strict=True)
         ]
 
     return Call(script("read"), job_ids, parse)
@@ -228,6 +253,7 @@ def store_token(
     token: str,
     *,
     source: str,
+    vault: Vault,
     life: float | None = None,
     expires_at: int | None = None,
     adopt: str = "",
@@ -240,7 +266,7 @@ def store_token(
     `credentials` is the fingerprint of those that made it.
     """
     lasts = ("" if life is None else _ms(life), "" if expires_at is None else str(expires_at * 1000))
-    return Call(script("token"), (token, *lasts, source, adopt, asker, credentials), bool)
+    return Call(script("token"), (vault.seal(token), *lasts, source, adopt, asker, credentials), bool)
 
 
 def block(
@@ -285,17 +311,26 @@ def _enqueued(reply: list[Any]) -> Enqueued:
     return Enqueued(wake=reply[0] == "1", receipts=receipts)
 
 
-def _claim(reply: list[Any]) -> Claim:
+def _claim(reply: list[Any], vault: Vault) -> Claim:
     why, wake, wait, (value, version, left, life), jobs = reply
+    token = vault.open_or_none(value)
     return Claim(
         why,
         wake == "1",
         _seconds(wait),
-        HeldToken(value, version, _seconds(left), _seconds(life)) if value else None,
+        HeldToken(token, version, _seconds(left), _seconds(life)) if token else None,
         tuple(
-            Claimed(job_id, attempt, request, int(tries), int(limit) if limit else None, bool(spot))
+            Claimed(
+                job_id,
+                attempt,
+                vault.open_or_none(request),
+                int(tries),
+                int(limit) if limit else None,
+                bool(spot),
+            )
             for job_id, attempt, request, tries, limit, spot in jobs
         ),
+        token_sealed=token is None,
     )
 
 

@@ -96,7 +96,8 @@ class JobError:
 
 @dataclass(frozen=True)
 class Job:
-    """One launch job. `request` is the wire body; times are aware, in UTC."""
+    """One launch job. `request` is the wire body, None where it is sealed with a key that this process does not have;
+    times are aware, in UTC."""
 
     id: str
     batch_id: str | None
@@ -109,7 +110,7 @@ class Job:
     due_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    request: dict[str, Any] = field(repr=False)
+    request: dict[str, Any] | None = field(repr=False)
 
     @property
     def ended(self) -> bool:
@@ -153,7 +154,7 @@ class Job:
             "dueAt": rfc3339(self.due_at),
             "createdAt": rfc3339(self.created_at),
             "updatedAt": rfc3339(self.updated_at),
-            "request": self.request if show_script else redacted(self.request),
+            "request": self.request if show_script or self.request is None else redacted(self.request),
         }
 
 

@@ -14,7 +14,7 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from config import Settings
 from ledger import AsyncLedger, calls
 from ledger.calls import AccountNews, Claim, Claimed, HeldToken, Report
 from tasks.errors import LedgerError
-from tasks.retry import IN_DOUBT, UNSENT, Outcome, RetryPolicy, decide
+from tasks.retry import IN_DOUBT, UNOPENED, UNSENT, Outcome, RetryPolicy, decide
 from tasks.states import Event
 from tasks.verdicts import MessageRules, Verdict, judge
 from worker.cloud import Cloud, Credential
@@ -78,7 +78,7 @@ class Surroundings:
 
 async def run_shift(settings: Settings, around: Surroundings) -> None:
     """One shift with clients of its own, closed at its end: no connection outlives it idle and goes stale."""
-    ledger = AsyncLedger(settings.redis_url, settings.prefix)
+    ledger = AsyncLedger.of(settings)
     try:
         async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
             await Shift(settings, ledger, cloud, around).run()
@@ -170,6 +170,7 @@ class Shift:
             api_key=self._key_mark,
             first=self._first,
             watching=bool(self._calls or self._reports),
+            vault=self._ledger.vault,
         )
         try:
             claim = await self._ledger.run(call)
@@ -182,7 +183,7 @@ class Shift:
     def _act_on(self, claim: Claim) -> None:
         """Start the calls for what was claimed, and see to the token and to help."""
         send_before = self._claim_began + LEASE_MARGIN / 2
-        for job in claim.jobs:
+        for job in self._openable(claim):
             self._keep(self._calls, self._attempt(job, claim.token, send_before))
         if claim.wake:
             self._keep(self._background, self._call_others())
@@ -192,6 +193,25 @@ class Shift:
             self._keep(self._renewing, self._renew(None))
         elif claim.token is not None and self._tokens.wants_renewal(claim.token):
             self._keep(self._renewing, self._renew(claim.token))
+
+    def _openable(self, claim: Claim) -> Iterator[Claimed]:
+        """The jobs that this worker can send; the others go back, for workers that have the key."""
+        back = []
+        for job in claim.jobs:
+            if job.request is None or claim.token_sealed:
+                back.append(Report(job.id, job.attempt, UNOPENED))
+            else:
+                yield job
+        if back:
+            what = "the token" if claim.token_sealed else "the request"
+            logger.error(
+                "%d jobs go back unsent, %s first: %s is sealed with a key that is not in LAUNCHQ_SECRET_KEY here",
+                len(back),
+                back[0].id,
+                what,
+            )
+            self._reports += back
+            self._something_ended.set()
 
     def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -235,7 +255,7 @@ class Shift:
 
     async def _submit(self, job: Claimed, token: HeldToken | None, send_before: float) -> Outcome:
         credential = self._api_key or self._credential_of(token)
-        if credential is None or _now() > send_before:
+        if credential is None or job.request is None or _now() > send_before:
             return UNSENT
         judgement = judge(await self._cloud.create(job.request.encode(), credential), self._rules)
         if judgement.verdict is Verdict.AUTH_EXPIRED:
@@ -297,7 +317,7 @@ class Shift:
         """The ledger refused to note an instance. Either it has been noted (the answer was lost), or nobody knows it."""
         instance_id = report.outcome.instance_id
         try:
-            [job] = await self._ledger.run(calls.read([report.id]))
+            [job] = await self._ledger.run(calls.read([report.id], vault=self._ledger.vault))
         except LedgerError:
             job = None
         if job is None or job.instance_id != instance_id:

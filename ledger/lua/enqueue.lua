@@ -1,10 +1,11 @@
 -- Enters jobs, all of them or, where one conflicts, none. Safe to repeat: ids are made by the producer.
--- ARGV: base, 'enter' or 'check', batch id ('' is none), then 7 for each job:
---       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'), spot ('1' or '')
+-- ARGV: base, 'enter' or 'check', batch id ('' is none), then 8 for each job:
+--       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'), spot ('1' or ''),
+--       digests of the body, the first to be kept, each of them a sign that an older body is the same
 -- Returns {wake, {id, name, state, duplicate} for each job}, or {'conflict', {job id that exists, index} ...}.
 -- A conflict: the key or the entry stands for a job whose request is another one.
 
-local FIELDS = 7
+local FIELDS = 8
 local check, batch = ARGV[2] == 'check', ARGV[3]
 local now = now_ms()
 local entries = batch ~= '' and key('entries', batch) or nil
@@ -25,11 +26,19 @@ local function existing(at)
   return redis.call('EXISTS', key('job', ARGV[at])) == 1 and ARGV[at] or nil
 end
 
+-- Bodies may be sealed, and no two seals of the same one are alike. Without a digest, a body was never sealed.
+local function same(job, at)
+  if job[2] then
+    return string.find(ARGV[at + 7], job[2], 1, true)
+  end
+  return job[1] == ARGV[at + 2]
+end
+
 local conflicts = {}
 for at = 4, #ARGV, FIELDS do
   local id = existing(at)
-  local request = id and redis.call('HGET', key('job', id), 'request')
-  if request and request ~= ARGV[at + 2] then
+  local job = id and redis.call('HMGET', key('job', id), 'request', 'digest')
+  if job and job[1] and not same(job, at) then
     conflicts[#conflicts + 1] = {id, (at - 4) / FIELDS}
   end
 end
@@ -51,7 +60,7 @@ for at = 4, #ARGV, FIELDS do
   else
     local fields = {
       'state', 'queued', 'name', name, 'request', ARGV[at + 2], 'createdAt', whole(now), 'updatedAt', whole(now),
-      'dueAt', whole(now), 'attempt', '0', 'attempts', '0', 'tries', '0',
+      'dueAt', whole(now), 'attempt', '0', 'attempts', '0', 'tries', '0', 'digest', string.match(ARGV[at + 7], '%S+'),
     }
     local optional = {key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], spot = ARGV[at + 6], batchId = batch}
     for field, value in pairs(optional) do

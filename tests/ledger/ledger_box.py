@@ -13,6 +13,7 @@ from harness import wait_until
 from ledger import Ledger, calls
 from ledger.calls import AccountNews, Claim, Claimed, Done, Report
 from ledger.keys import NAMES
+from ledger.vault import Vault
 from tasks.jobs import Job, Submission
 from tasks.retry import Outcome
 from tasks.states import ENDS, MOVES, Event, State
@@ -49,9 +50,9 @@ def report(job: Claimed, event: Event, **outcome: Any) -> Report:
 class Box:
     """One ledger under one prefix."""
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, keys: Sequence[str] = ()) -> None:
         self.url, self.prefix = url, prefix
-        self.ledger = Ledger(url, prefix)
+        self.ledger = Ledger(url, prefix, Vault(keys))
         self.redis: Any = self.ledger.redis
         self.keys = self.ledger.keys
 
@@ -92,6 +93,7 @@ class Box:
                 api_key=api_key,
                 first=first,
                 watching=watching,
+                vault=self.ledger.vault,
             )
         )
 
