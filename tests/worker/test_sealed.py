@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from celery import Celery
 from cryptography.fernet import Fernet
 
-from harness import World, body, wait_until
+from harness import ROOT, World, body, wait_until
 from sandbox import CloudOptions
 from tasks.states import State
 
@@ -156,3 +161,24 @@ def test_a_key_can_be_changed_while_jobs_of_the_old_one_wait(world: World) -> No
         "secretive": True, **{f"night-{number}": False for number in range(5)},
     }  # fmt: skip
     assert world.launcher.account().token["source"] == "set-token"
+
+
+def test_the_sealed_body_of_the_security_page_is_launched_and_never_stands_in_the_broker(
+    tmp_path: Path,
+) -> None:
+    [example] = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/security.md").read_text(), re.M | re.S)
+    (tmp_path / "secret-key").write_text(A)
+    (tmp_path / "body.json").write_text(json.dumps(SECRET_BODY))
+    with World(secret_key=A) as world:
+        world.prefix = "launchq"
+        world.set(prefix="launchq")
+        here = example.replace("redis://127.0.0.1:6379/0", world.redis.url)
+        done = subprocess.run(
+            [sys.executable, "-c", here], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        )
+        [message] = world.launcher.ledger.redis.lrange("launchq", 0, -1)
+        body_in_broker = base64.b64decode(json.loads(message)["body"]).decode()
+        assert SENTINEL not in message + body_in_broker
+        world.worker(processes=1)
+        wait_until(world.names_created, description="it is launched")
+        assert world.wait_for(done.stdout.strip(), State.SUCCEEDED).name == SECRET_BODY["name"]
