@@ -106,7 +106,7 @@ def test_a_certificate_of_another_authority_is_refused_by_ledger_and_broker(
     make_world: Callable[..., World], tls_port: int, authorities: tuple[Path, Path, Path], authority: str
 ) -> None:
     query = f"?ssl_ca_certs={authorities[1]}" if authority == "wrong" else ""
-    url = f"rediss://{HOST}:{tls_port}/0{query}"
+    url = f"rediss://:sentinel-c0ffee@{HOST}:{tls_port}/0{query}"
     world = make_world(redis_url=url)
     with pytest.raises(LedgerError, match="certificate verify failed"):
         world.launcher.account()
@@ -118,6 +118,7 @@ def test_a_certificate_of_another_authority_is_refused_by_ledger_and_broker(
     worker = world.worker(ready=False)
     wait_until(lambda: "certificate verify failed" in worker.log(), description="the worker says why")
     assert "ready." not in worker.log()
+    assert "sentinel" not in worker.log() + ran.out + ran.err
 
 
 def test_a_certificate_for_another_host_is_refused(
