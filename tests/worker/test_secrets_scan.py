@@ -83,13 +83,10 @@ class Scene:
 
     def pids(self) -> list[int]:
         """Every process of ours that lives: workers and their children, commands, the cloud, Redis."""
-        workers = [
-            pid
-            for worker in self.world.workers
-            if not worker.ended
-            for pid in (worker.pid, *worker.children())
-        ]
-        return [*workers, *(one.pid for one in self.followers), self.world.cloud.pid, self.world.redis.pid]
+        ours = [worker.pid for worker in self.world.workers if not worker.ended]
+        ours += [*(one.pid for one in self.followers), self.world.cloud.pid, self.world.redis.pid]
+        children = [child.pid for pid in ours for child in psutil.Process(pid).children(recursive=True)]
+        return [*ours, *children]
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +105,14 @@ def scene() -> Iterator[Scene]:
             file.write_text(secret)
             world.set(**{name: None, f"{name}_FILE": file})
         scene = Scene(world, Scan(SECRETS))
-        with listening_to(scene):
-            play(scene)
-        yield scene
-        for follower in scene.followers:
-            follower.kill()
-            follower.wait()
+        try:
+            with listening_to(scene):
+                play(scene)
+            yield scene
+        finally:
+            for follower in scene.followers:
+                follower.terminate()  # `up` then stops its worker
+                follower.wait(30)
 
 
 def listening_to(scene: Scene) -> Any:
@@ -243,7 +242,7 @@ def play(scene: Scene) -> None:
                     f"status {first.id} --json", "events", "events --json", "wait b --timeout 1s --json", "cancel b",
                     "retry b --json", "auth status --json", "doctor --json"):  # fmt: skip
         scene.run(*command.split())
-    for words in (["events", "--follow"], ["wait", breaks], ["up", "--processes", "1"]):
+    for words in (["events", "--follow"], ["up", "--processes", "1"]):
         with (world.folder / f"{words[0]}.out").open("wb") as out:
             command = [sys.executable, "-m", "launchq", *words]
             options: dict[str, Any] = {"env": world.environment, "cwd": world.folder}
