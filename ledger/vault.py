@@ -68,14 +68,17 @@ class Vault:
             return None
 
     def digests(self, text: str) -> tuple[str, ...]:
-        """What tells this text from another without opening either: under each key, the newest first, and under none.
+        """What tells a sealed text from another without opening either; empty without keys, when the texts can be compared.
 
-        The first belongs beside the text. Any of them says that it is the same text: sealing the same one twice does not
-        give the same, and keys change.
+        One under each key, the newest first, and last the one of the plain text. The first belongs beside the sealed text. Any
+        of them says that it is the same text: sealing the same one twice does not give the same, and keys change.
         """
+        if not self._keys:
+            return ()
         data = text.encode()
         keyed = tuple(hmac.digest(mark, data, "sha256").hex() for mark in self._marks)
-        return (*keyed, hashlib.sha256(data).hexdigest())
+        # SHA-1 because Lua in Redis has no other: it makes this one of a record that was never sealed.
+        return (*keyed, hashlib.sha1(data, usedforsecurity=False).hexdigest())
 
 
 PLAIN = Vault()

@@ -1,7 +1,7 @@
 -- Enters jobs, all of them or, where one conflicts, none. Safe to repeat: ids are made by the producer.
 -- ARGV: base, 'enter' or 'check', batch id ('' is none), then 8 for each job:
 --       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'), spot ('1' or ''),
---       digests of the body, the first to be kept, each of them a sign that an older body is the same
+--       digests of the body ('' where bodies are not sealed), the first to be kept, each a sign that an older body is the same
 -- Returns {wake, {id, name, state, duplicate} for each job}, or {'conflict', {job id that exists, index} ...}.
 -- A conflict: the key or the entry stands for a job whose request is another one.
 
@@ -26,12 +26,13 @@ local function existing(at)
   return redis.call('EXISTS', key('job', ARGV[at])) == 1 and ARGV[at] or nil
 end
 
--- Bodies may be sealed, and no two seals of the same one are alike. Without a digest, a body was never sealed.
+-- Bodies may be sealed, and no two seals of the same one are alike. Without a digest, the older body was never sealed.
 local function same(job, at)
-  if job[2] then
-    return string.find(ARGV[at + 7], job[2], 1, true)
+  if not job[2] and job[1] == ARGV[at + 2] then
+    return true
   end
-  return job[1] == ARGV[at + 2]
+  local digests = ARGV[at + 7]
+  return digests ~= '' and string.find(digests, job[2] or redis.sha1hex(job[1]), 1, true)
 end
 
 local conflicts = {}
@@ -60,9 +61,10 @@ for at = 4, #ARGV, FIELDS do
   else
     local fields = {
       'state', 'queued', 'name', name, 'request', ARGV[at + 2], 'createdAt', whole(now), 'updatedAt', whole(now),
-      'dueAt', whole(now), 'attempt', '0', 'attempts', '0', 'tries', '0', 'digest', string.match(ARGV[at + 7], '%S+'),
+      'dueAt', whole(now), 'attempt', '0', 'attempts', '0', 'tries', '0',
     }
-    local optional = {key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], spot = ARGV[at + 6], batchId = batch}
+    local optional = {key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], spot = ARGV[at + 6], batchId = batch,
+      digest = string.match(ARGV[at + 7], '%S+') or ''}
     for field, value in pairs(optional) do
       if value ~= '' then
         fields[#fields + 1] = field

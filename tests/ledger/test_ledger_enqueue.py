@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 
@@ -35,7 +34,6 @@ def test_a_new_job(box: Box) -> None:
         "state": "queued",
         "name": "trainer",
         "request": one.body,
-        "digest": hashlib.sha256(one.body.encode()).hexdigest(),
         "createdAt": str(moment),
         "updatedAt": str(moment),
         "dueAt": str(moment),

@@ -102,15 +102,6 @@ def test_the_same_call_again_is_no_conflict_although_it_is_sealed_anew(with_keys
     assert not with_keys(A).ledger.enqueue([one]).receipts[0].duplicate
 
 
-def test_a_job_of_before_there_were_digests_is_compared_by_its_body(box: Box) -> None:
-    nightly(box, "a")
-    [job] = box.ledger.list_jobs()
-    box.redis.hdel(box.keys.job(job.id), "digest")
-    assert nightly(box, "a") == [True]
-    with pytest.raises(RefusedError, match="differing: size"):
-        nightly(box, "a", size=2)
-
-
 @pytest.mark.parametrize("keys", [(), (B,)])
 def test_a_poller_without_the_key_reads_all_but_the_request(with_keys: With, keys: Sequence[str]) -> None:
     sealing = with_keys(A)
