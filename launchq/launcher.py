@@ -45,7 +45,7 @@ class Launcher:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load()
-        self.ledger = Ledger(self.settings.redis_url, self.settings.prefix)
+        self.ledger = Ledger.of(self.settings)
         self._celery: Celery | None = None
 
     def __enter__(self) -> Launcher:
@@ -233,7 +233,8 @@ class Launcher:
         InputError where it is no token, or has ended already.
         """
         expires_at = checked_token(token, now=self.ledger.time())
-        self.ledger.run(calls.store_token(token, source="set-token", expires_at=expires_at))
+        vault = self.ledger.vault
+        self.ledger.run(calls.store_token(token, source="set-token", vault=vault, expires_at=expires_at))
         self._wake()
 
     def resolve_ids(self, ids: Iterable[str]) -> list[str]:

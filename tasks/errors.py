@@ -6,6 +6,7 @@ LaunchqError
 ├── RefusedError      the ledger refuses this act in the job's present state      (exit 2)
 ├── LedgerError       Redis is out of reach, or is not fit to keep the ledger     (exit 1)
 │   └── OutdatedError a newer launchq uses the ledger                             (exit 1)
+├── SealedError       what is sealed in Redis fits none of this process' keys     (exit 1)
 └── IllegalMoveError  a state was asked for a move that its table does not have   (a bug)
 
 Settings that cannot be used raise `config.SettingsError` instead: `config/` imports nothing of ours.
@@ -63,6 +64,10 @@ class LedgerError(LaunchqError):
 
 class OutdatedError(LedgerError):
     """A newer launchq uses this ledger, and this one cannot read everything in it."""
+
+
+class SealedError(LaunchqError):
+    """Something is sealed with a key that this process does not have."""
 
 
 class IllegalMoveError(LaunchqError):

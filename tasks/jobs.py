@@ -172,9 +172,8 @@ class Happening:
 
 @dataclass(frozen=True)
 class Job:
-    """One launch job. `request` is the wire body as given; times are aware, in UTC.
-
-    `history` has the latest happenings, the oldest of them first.
+    """One launch job. `request` is the wire body as given, None where it is sealed with a key that this process does not
+    have; times are aware, in UTC. `history` has the latest happenings, the oldest of them first.
     """
 
     id: str
@@ -188,7 +187,7 @@ class Job:
     due_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    request: dict[str, Any] = field(repr=False)
+    request: dict[str, Any] | None = field(repr=False)
     unique_names: bool = False
     history: tuple[Happening, ...] = field(default=(), repr=False)
 
@@ -227,7 +226,7 @@ class Job:
 
     def document(self, *, show_script: bool = False) -> dict[str, Any]:
         """The JSON form; the init script, which may hold secrets, only where asked for."""
-        request = self.request if show_script else redacted(self.request)
+        request = self.request if show_script or self.request is None else redacted(self.request)
         return {
             "id": self.id,
             "batchId": self.batch_id,
@@ -242,7 +241,7 @@ class Job:
             "dueAt": rfc3339(self.due_at),
             "createdAt": rfc3339(self.created_at),
             "updatedAt": rfc3339(self.updated_at),
-            "request": request | {"name": self.sent_name} if self.unique_names else request,
+            "request": request | {"name": self.sent_name} if request and self.unique_names else request,
             "history": [happening.document() for happening in self.history],
         }
 

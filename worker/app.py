@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SHIFT_TASK = "launchq.shift"
 SUBMIT_TASK = "launchq.submit"
+REQUEST = "worker.messages:Request"
 
 logger = logging.getLogger("launchq.worker")
 
@@ -55,8 +56,7 @@ def ledger_of_process() -> Ledger:
     """This process' ledger. A forked child makes one of its own: the main process asks for none before it forks."""
     from ledger import Ledger
 
-    settings = settings_of_process()
-    return Ledger(settings.redis_url, settings.prefix)
+    return Ledger.of(settings_of_process())
 
 
 def send_wake_up(through: Celery, settings: Settings) -> None:
@@ -86,7 +86,7 @@ def messages_wait() -> bool:
 app = make_app()
 
 
-@app.task(name=SHIFT_TASK, acks_late=False)
+@app.task(name=SHIFT_TASK, Request=REQUEST, acks_late=False)
 def shift() -> None:
     """Claim due jobs and submit them until nothing is due."""
     from worker.shift import Surroundings, run_shift
@@ -96,7 +96,7 @@ def shift() -> None:
         asyncio.run(run_shift(settings_of_process(), around))
 
 
-@app.task(name=SUBMIT_TASK, bind=True, acks_late=True, reject_on_worker_lost=True)
+@app.task(name=SUBMIT_TASK, Request=REQUEST, bind=True, acks_late=True, reject_on_worker_lost=True)
 def submit(
     self: Any,
     body: Any = None,
@@ -143,6 +143,7 @@ def _get_ready(**_: Any) -> None:
     from kombu.transport.redis import Transport
 
     import worker.shift  # noqa: F401 (loaded once here, before the children are forked, not in each of them)
+    from worker.messages import Channel
 
     quiet_libraries()
     _refuse_an_evicting_redis()
@@ -150,6 +151,7 @@ def _get_ready(**_: Any) -> None:
     # connection: an AttributeError that ends the whole worker. Counted as what it means, a lost connection, Celery
     # connects again, and the message comes back by the visibility timeout.
     Transport.connection_errors = (*Transport.connection_errors, AttributeError)
+    Transport.Channel = Channel
 
 
 def _refuse_an_evicting_redis() -> None:

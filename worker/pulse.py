@@ -41,7 +41,7 @@ class Pulse(threading.Thread):
     def __init__(self, settings: Settings, *, wake_up: Callable[[], None]) -> None:
         super().__init__(name="launchq-pulse", daemon=True)
         self._settings = settings
-        self._ledger = Ledger(settings.redis_url, settings.prefix)
+        self._ledger = Ledger.of(settings)
         self._wake_up = wake_up
         self._stopping = threading.Event()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -143,7 +143,8 @@ class Pulse(threading.Thread):
             return
         adopt = hashlib.sha256(token.encode()).hexdigest()
         expires_at = None if ends is None else int(ends)
+        vault = self._ledger.vault
         if self._ledger.run(
-            calls.store_token(token, source="environment", expires_at=expires_at, adopt=adopt)
+            calls.store_token(token, source="environment", vault=vault, expires_at=expires_at, adopt=adopt)
         ):
             logger.info("LAUNCHQ_ACCESS_TOKEN is now the token of all workers")

@@ -17,7 +17,7 @@ from launchq.cli.options import json_option
 from launchq.cli.output import WORKER_SILENCE, Exit, account_line, ledger_line, local, print_json
 from launchq.launcher import Launcher
 from ledger.calls import Account
-from ledger.door import EVICTS, NO_EVICTION
+from ledger.door import EVICTS, NO_EVICTION, AtRest
 from ledger.durability import Durability
 from tasks.errors import LedgerError
 
@@ -80,11 +80,13 @@ def _all(settings: Settings, *, workers_only: bool) -> Iterator[Check]:
         try:
             server = launcher.ledger.server()
             account = launcher.account()
+            at_rest = launcher.ledger.at_rest()
         except LedgerError as error:
             yield Check("redis", "fail", f"{without_password(settings.redis_url)} does not answer: {error}")
         else:
             yield from _redis(settings, server)
             yield from _account(account, here_only=workers_only)
+            yield _secrets(at_rest, has_key=settings.secret_key is not None)
     if not workers_only:
         if settings.broker != settings.redis_url:
             yield _broker(settings)
@@ -166,6 +168,25 @@ def _account(account: Account, *, here_only: bool) -> Iterator[Check]:
             "warn",
             "none yet; workers log in when user name and password are set, otherwise use `launchq auth set-token`",
         )
+
+
+def _secrets(at_rest: AtRest, *, has_key: bool) -> Check:
+    if at_rest.locked:
+        why = (
+            "with another key than LAUNCHQ_SECRET_KEY"
+            if has_key
+            else "and LAUNCHQ_SECRET_KEY is not set here"
+        )
+        return Check(
+            "secrets", "fail", f"{at_rest.locked} looked at are sealed {why}: this process cannot open them"
+        )
+    if not has_key:
+        clear = "in the clear in Redis: set LAUNCHQ_SECRET_KEY, `launchq auth new-key` makes one"
+        return Check("secrets", "warn", clear)
+    if at_rest.plain:
+        left = f"sealed from now on, but {at_rest.plain} looked at were entered before, and are in the clear"
+        return Check("secrets", "warn", left)
+    return Check("secrets", "ok", f"sealed in Redis; {at_rest.opened} looked at, all can be opened here")
 
 
 async def _api(settings: Settings) -> Check:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from config import SettingsError
-from tasks.errors import InputError, LaunchqError, LedgerError
+from tasks.errors import InputError, LaunchqError, LedgerError, SealedError
 from tasks.jobs import Job, rfc3339
 from tasks.states import State
 from tasks.verdicts import Verdict
@@ -76,7 +76,10 @@ def complain(error: Exception, *, as_json: bool) -> Exit:
                 + _bullets(str(error).splitlines())
             )
     elif isinstance(error, LaunchqError | SettingsError):
-        text, code = str(error), Exit.UNEXPECTED if isinstance(error, LedgerError) else Exit.BAD_INPUT
+        text, code = (
+            str(error),
+            (Exit.UNEXPECTED if isinstance(error, LedgerError | SealedError) else Exit.BAD_INPUT),
+        )
         if not as_json:
             note(f"launchq: {text}")
     else:

@@ -13,6 +13,7 @@ from datetime import datetime
 import pytest
 
 from harness import World, body, wait_until
+from ledger import calls
 from ledger.version import LEDGER_VERSION
 from sandbox import CloudOptions
 from tasks.states import State
@@ -258,6 +259,46 @@ def test_several_files_and_json_lines_make_one_submission(world: World) -> None:
     assert world.launcher.batch("b").total == 3
 
 
+def test_doctor_tells_whether_secrets_are_sealed_and_can_be_opened_here(world: World) -> None:
+    def secrets(key: str) -> tuple[str, str]:
+        checks = world.run("doctor", "--json", secret_key=key).document["checks"]
+        [check] = [check for check in checks if check["name"] == "secrets"]
+        return check["status"], check["detail"]
+
+    old, new, strange = (world.run("auth", "new-key").out.strip() for _ in range(3))
+    assert secrets(old)[0] == "ok"
+    world.run("submit", "-", stdin=json.dumps(body("before")))
+    assert secrets(old) == (
+        "warn",
+        "sealed from now on, but 1 looked at were entered before, and are in the clear",
+    )
+    world.launcher.cancel([job.id for job in world.launcher.list_jobs()])
+    world.launcher.ledger.run(calls.tidy(0))
+    world.run("submit", "-", stdin=json.dumps(body("sealed")), secret_key=old)
+    assert secrets(f"{new},{old}") == ("ok", "sealed in Redis; 1 looked at, all can be opened here")
+    for key in (strange, ""):
+        status, detail = secrets(key)
+        assert status == "fail"
+        assert "LAUNCHQ_SECRET_KEY" in detail
+        shown = world.run("list", "--json", secret_key=key)
+        assert shown.code == 0
+        assert [(job["name"], job["request"]) for job in shown.document["jobs"]] == [("sealed", None)]
+        assert world.run("status", shown.document["jobs"][0]["id"], "--show-script", secret_key=key).code == 0
+
+
+def test_a_new_key_is_one_that_the_settings_take_and_no_two_are_alike(world: World) -> None:
+    one = world.run("auth", "new-key", redis_url="redis://127.0.0.1:9/0")  # needs no Redis
+    two = world.run("auth", "new-key", "--json")
+    assert (one.code, one.err, two.code) == (0, "", 0)
+    assert one.out.strip() != two.document["key"]
+    keys = f"{one.out.strip()},{two.document['key']}"
+    assert world.run("list", secret_key=keys).code == 0
+    refused = world.run("list", secret_key="no-key")
+    assert refused.code == 2
+    assert "launchq auth new-key" in refused.err
+    assert "no-key" not in refused.err
+
+
 def test_doctor_tells_what_is_missing_and_what_could_be_lost(world: World) -> None:
     ran = world.run("doctor", "--json", redsi_url="typo")
     checks = {check["name"]: check for check in ran.document["checks"]}
@@ -268,6 +309,8 @@ def test_doctor_tells_what_is_missing_and_what_could_be_lost(world: World) -> No
     assert checks["eviction"]["status"] == "ok"
     assert checks["api"]["status"] == "ok"
     assert "LAUNCHQ_REDSI_URL" in checks["settings"]["detail"]
+    assert checks["secrets"]["status"] == "warn"
+    assert "LAUNCHQ_SECRET_KEY" in checks["secrets"]["detail"]
     world.worker(processes=1)
     world.launcher.submit(body())
     assert world.run("doctor").code == 0

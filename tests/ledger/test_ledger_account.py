@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from harness import wait_until
 from ledger import calls
 from ledger.calls import LOGIN_WAIT_CAP, HeldToken
+from ledger.vault import PLAIN
 from ledger_box import API_KEY, DELAYS, TINY, UNTOUCHED, Box, report
 from tasks.states import Event, State
 
@@ -21,7 +22,7 @@ def turn(
 
 def store(box: Box, token: str = "secret-token", **fields: object) -> bool:
     values: dict[str, object] = {"source": "login", "life": 3600.0, **fields}
-    return box.ledger.run(calls.store_token(token, **values))  # type: ignore[arg-type]
+    return box.ledger.run(calls.store_token(token, vault=box.ledger.vault, **values))  # type: ignore[arg-type]
 
 
 def held(box: Box) -> HeldToken | None:
@@ -203,7 +204,7 @@ class TestToken:
         assert token.value == "newly configured"
 
     def test_it_is_not_in_what_a_call_shows(self) -> None:
-        assert "secret" not in repr(calls.store_token("secret-token", source="login"))
+        assert "secret" not in repr(calls.store_token("secret-token", vault=PLAIN, source="login"))
         assert "secret" not in repr(HeldToken("secret-token", "1", None, None))
 
 

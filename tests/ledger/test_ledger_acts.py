@@ -7,6 +7,7 @@ import pytest
 from harness import wait_until
 from ledger import calls
 from ledger.calls import Done, Report
+from ledger.vault import PLAIN
 from ledger_box import DELAYS, UNTOUCHED, Box, report, submission
 from tasks.errors import NotFoundError
 from tasks.retry import Outcome
@@ -395,7 +396,7 @@ class TestTidy:
             box.in_state(state, f"n-{state}", batch="nightly")
         box.enter("keyed", key="k")
         box.ledger.run(calls.refuse("task-1", name="x", message="no"))
-        box.ledger.run(calls.store_token("t", source="login", life=60, credentials="c"))
+        box.ledger.run(calls.store_token("t", vault=PLAIN, source="login", life=60, credentials="c"))
         box.tick()
         retrying, submitting, verifying = (
             next(job.id for job in box.ledger.list_jobs(state=state))

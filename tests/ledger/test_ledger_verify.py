@@ -9,6 +9,7 @@ import pytest
 from harness import wait_until
 from ledger import calls
 from ledger.calls import Doubt, Report
+from ledger.vault import PLAIN
 from ledger_box import API_KEY, DELAYS, TINY, Box, report
 from tasks.jobs import sent_name
 from tasks.retry import Outcome
@@ -591,13 +592,13 @@ class TestTurn:
     def test_without_a_token_nobody_gets_it(self, box: Box) -> None:
         def turn() -> calls.Turn:
             return box.ledger.run(
-                calls.lookup_turn("one", lasts=60, limit=9, verify_delays=DELAYS, api_key="")
+                calls.lookup_turn("one", lasts=60, limit=9, verify_delays=DELAYS, api_key="", vault=PLAIN)
             )
 
         assert not turn().mine
         assert box.turn("other").mine, "who has an API key needs none"
         box.redis.delete(box.keys.base + "lookup")
-        box.ledger.run(calls.store_token("secret-token", source="login", life=3600))
+        box.ledger.run(calls.store_token("secret-token", source="login", life=3600, vault=PLAIN))
         with_token = turn()
         assert with_token.mine
         assert with_token.token is not None
