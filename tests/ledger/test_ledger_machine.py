@@ -383,6 +383,7 @@ class LedgerMachine(RuleBasedStateMachine):
         created=st.lists(st.booleans(), min_size=4, max_size=4),
         foreign=st.sampled_from([0, 0, 1]),
         lists=st.sampled_from([".", "...", "...", "x..", "xx.x.", "x" * MOST_LOOKUPS]),
+        lease_is_over=st.sampled_from([True, True, False]),
         meanwhile=MEANWHILE,
         then=st.sampled_from(["nothing", "resolve", "late", "rearm, late", "rearm"]),
     )
@@ -394,6 +395,7 @@ class LedgerMachine(RuleBasedStateMachine):
         created: list[bool],
         foreign: int,
         lists: str,
+        lease_is_over: bool,
         meanwhile: str,
         then: str,
     ) -> None:
@@ -411,7 +413,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if not lost:
             self.report(attempts, Event.DOUBT, 0.0, (True, True))
         for one in lists:
-            self.time_comes([job for job in self.jobs.values() if job.state is State.VERIFYING])
+            verifying = [job for job in self.jobs.values() if job.state is State.VERIFYING]
+            self.time_comes(verifying, lease_is_over)
             self.list_and_verify("HTTP 500" if one == "x" else "", meanwhile)
             self.check()
             meanwhile = "nothing"
