@@ -12,7 +12,7 @@ import logging
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from config import Settings
@@ -34,6 +34,9 @@ DOUBTS_AT_ONCE = 2000
 
 TOKEN_PATIENCE = 5.0
 """Seconds to wait for another token when one ends while the list is read."""
+
+IDS_AT_ONCE = 5000
+"""Ids of instances that one script call looks at, so that none holds up Redis for long."""
 
 WRITTEN_AT_ONCE = 500
 """Jobs, or instances, that one script call writes."""
@@ -134,7 +137,7 @@ class Lookup:
             )
             for doubt in doubts
         ]
-        for group in _groups(findings):
+        for group in _light_groups(findings):
             states = await self._ledger.run(
                 calls.verify(
                     asker,
@@ -147,6 +150,20 @@ class Lookup:
             for finding, state in zip(group, states, strict=False):
                 if state != "verifying":
                     logger.info("job %s looked up: %s", finding.doubt.id, state)
+
+
+def _light_groups(findings: Sequence[Finding]) -> Iterator[list[Finding]]:
+    """Groups of few jobs with few ids in all: many jobs may have sent one and the same name, and each has all its instances."""
+    group: list[Finding] = []
+    weight = 0
+    for finding in findings:
+        if (group and weight + len(finding.instance_ids) > IDS_AT_ONCE) or len(group) == WRITTEN_AT_ONCE:
+            yield group
+            group, weight = [], 0
+        group.append(finding)
+        weight += len(finding.instance_ids)
+    if group:
+        yield group
 
 
 def _groups(many: Sequence[T]) -> list[Sequence[T]]:

@@ -147,7 +147,11 @@ class Shift:
                     break
                 await asyncio.sleep(LEDGER_PATIENCE)
             elif (
-                claim is None or claim.why not in ("", "listing") or claim.wait is None or claim.wait > LINGER
+                claim is None
+                or claim.token_sealed
+                or claim.why not in ("", "listing")
+                or claim.wait is None
+                or claim.wait > LINGER
             ):
                 break
             else:
@@ -187,7 +191,11 @@ class Shift:
         self._claim_id = ""
         for job in self._openable(claim):
             self._keep(self._calls, self._attempt(job, claim.token, send_before, on_disk))
-        if claim.lookup and not self._looking_up:
+        if claim.token_sealed and claim.why == "listing":
+            logger.error(
+                "the token is sealed with a key that is not in LAUNCHQ_SECRET_KEY here: nothing can be sent"
+            )
+        elif claim.lookup and not claim.token_sealed and not self._looking_up:
             self._keep(self._looking_up, self._look_up())
         if claim.wake:
             self._keep(self._background, self._call_others())

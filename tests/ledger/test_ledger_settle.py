@@ -313,7 +313,6 @@ class TestSurplus:
         box.settle(report(second, Event.FAIL))  # no call of the name is under way any more
         assert box.look_up_until_settled(other.id, {"i-1": "a"})[-1] == "retrying"
 
-    @pytest.mark.xfail(strict=True, reason="tidy.lua knows of a job's own instance only")
     def test_it_goes_with_its_job(self, box: Box) -> None:
         first = self.given_up(box)
         box.settle(report(first, Event.CREATE), report(replace(first, attempt="2"), Event.FAIL))
