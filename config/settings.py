@@ -61,13 +61,21 @@ def _one_word(secret: SecretStr | None) -> SecretStr | None:
 
 def _split(url: str) -> SplitResult:
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
     except ValueError:  # its text quotes what may be a password
         raise ValueError("must be a URL, with brackets and the like in its password as %5B, %5D") from None
+    try:
+        possible = parts.port != 0  # asking is what checks it
+    except ValueError:
+        possible = False
+    if not possible:
+        raise ValueError("must have a port from 1 to 65535; a password's /, ?, # are %2F, %3F, %23")
+    return parts
 
 
 def _any_url(url: str) -> str:
-    _split(url)
+    for one in url.split(";"):  # several brokers, each standing in for the one before
+        _split(one)
     return url
 
 
@@ -127,10 +135,26 @@ def _delays(value: Any) -> Any:
     return delays
 
 
+def _fernet_keys(secret: SecretStr | None) -> SecretStr | None:
+    # Fernet's own form: 32 bytes in URL-safe base64. Checked here by form alone, so that settings load no cryptography.
+    if secret is not None and not all(
+        re.fullmatch(r"[A-Za-z0-9_-]{43}=", key) for key in _keys_in(secret.get_secret_value())
+    ):
+        raise ValueError(
+            "must be a Fernet key, or several separated by commas, the newest first; `launchq auth new-key` makes one"
+        )
+    return secret
+
+
+def _keys_in(text: str) -> tuple[str, ...]:
+    return tuple(key.strip() for key in text.split(","))
+
+
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Delays = Annotated[tuple[float, ...], BeforeValidator(_delays)]
 Secret = Annotated[SecretStr | None, AfterValidator(_one_line)]
 HeaderSecret = Annotated[SecretStr | None, AfterValidator(_one_word)]
+FernetKeys = Annotated[SecretStr | None, AfterValidator(_fernet_keys)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 
@@ -147,6 +171,7 @@ class Settings(BaseModel):
     username: str = ""
     password: Secret = None
     api_key: HeaderSecret = None
+    secret_key: FernetKeys = None
     request_timeout: Seconds = Field(30.0, gt=0, le=600)
     concurrency: int = Field(100, ge=1, le=10_000)
     max_attempts: int = Field(8, ge=1, le=1000)
@@ -163,6 +188,11 @@ class Settings(BaseModel):
     def broker(self) -> str:
         """Where Celery's messages go: the ledger's Redis unless another place is named."""
         return self.broker_url or self.redis_url
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """The keys that secrets are sealed with in Redis, the newest first; empty where they are not."""
+        return _keys_in(self.secret_key.get_secret_value()) if self.secret_key else ()
 
     @property
     def can_log_in(self) -> bool:
@@ -196,7 +226,7 @@ def unknown_names(
 
 def without_password(url: str) -> str:
     """A URL that can be shown: its password, if any, is replaced by `***`."""
-    url = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)
+    url = re.sub(r"([?&](?:ssl_)?password=)[^&#]*", r"\1***", url)
     parts = urlsplit(url)
     if not parts.password:
         return url

@@ -45,7 +45,7 @@ class Launcher:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load()
-        self.ledger = Ledger(self.settings.redis_url, self.settings.prefix)
+        self.ledger = Ledger.of(self.settings)
         self._celery: Celery | None = None
 
     def __enter__(self) -> Launcher:
@@ -232,8 +232,9 @@ class Launcher:
 
         InputError where it is no token, or has ended already.
         """
-        expires_at = checked_token(token)
-        self.ledger.run(calls.store_token(token, source="set-token", expires_at=expires_at))
+        expires_at = checked_token(token, now=self.ledger.time())
+        vault = self.ledger.vault
+        self.ledger.run(calls.store_token(token, source="set-token", vault=vault, expires_at=expires_at))
         self._wake()
 
     def resolve_ids(self, ids: Iterable[str]) -> list[str]:
@@ -306,15 +307,15 @@ def checked_batch(name: str) -> str:
     return name
 
 
-def checked_token(token: str) -> int | None:
-    """When a token ends, in seconds since 1970; None where it does not say. InputError where it is no good."""
+def checked_token(token: str, *, now: float) -> int | None:
+    """When a token ends, in seconds since 1970 (like `now`); None where it does not say. InputError where it is no good."""
     from worker.claims import fits_a_header, read_claims
 
     if not fits_a_header(token):
         right = "copy the value of AccessToken from the console: one word, nothing around it"
         raise InputError([Problem("", "this is no token", right, "token")])
     ends = read_claims(token).get("exp")
-    if ends is not None and ends <= time.time():
+    if ends is not None and ends <= now:
         raise InputError(
             [Problem("", "this token has ended already", "log in again and copy the new one", "token")]
         )

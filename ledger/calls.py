@@ -7,11 +7,14 @@ do not, share one reading of every script.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
+from ledger import version
 from ledger.scripts import Script, script
-from tasks.jobs import Batch, Job, Receipt, Submission, moment, sent_body, sent_name
+from ledger.vault import Vault
+from tasks.errors import OutdatedError
+from tasks.jobs import Batch, Job, Receipt, Submission, moment, sent_body, sent_name, state_of
 from tasks.retry import Outcome
 from tasks.states import State
 
@@ -55,11 +58,14 @@ class Enqueued:
 
 @dataclass(frozen=True)
 class Claimed:
-    """One job, taken for one attempt. `max_attempts` None is the worker's own setting."""
+    """One job, taken for one attempt. `max_attempts` None is the worker's own setting.
+
+    `request` None: it is sealed, and no key of this process fits.
+    """
 
     id: str
     attempt: str
-    request: str = field(repr=False)
+    request: str | None = field(repr=False)
     tries: int = 0
     max_attempts: int | None = None
     spot: bool = False
@@ -68,6 +74,7 @@ class Claimed:
     @property
     def body(self) -> bytes:
         """What is sent."""
+        assert self.request is not None, "what cannot be opened is not sent"
         return sent_body(self.request, self.id, unique=self.unique_names).encode()
 
 
@@ -86,10 +93,10 @@ class HeldToken:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim took. `why` (paused, blocked, token, listing) says why it could take nothing, or no more.
+    """What a claim took. `why` (paused, blocked, token, listing, version) says why it could take nothing, or no more.
 
     `wait`: seconds until there may be something to claim; None is until somebody acts. `lookup`: the instances should be
-    listed now.
+    listed now. `token_sealed`: there is a token, sealed with a key that this process does not have, so for it there is none.
     """
 
     why: str
@@ -98,6 +105,7 @@ class Claim:
     lookup: bool
     token: HeldToken | None
     jobs: tuple[Claimed, ...]
+    token_sealed: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,17 +187,31 @@ class Account:
     """Worker -> seconds since it was last heard."""
     next_due: Any
     now: Any
+    version: int = 0
+    """The newest version that has used the ledger; 0: none that leaves a mark."""
 
 
-def enqueue(submissions: Sequence[Submission], *, batch: str = "", check: bool = False) -> Call[Enqueued]:
-    """Enter jobs; with `check`, only look for conflicts."""
-    args = ["check" if check else "enter", batch]
+def newer_ledger(newest: int) -> str:
+    """What to say where a newer launchq uses the ledger."""
+    mine = version.LEDGER_VERSION
+    return f"the ledger is used by a newer launchq (its ledger version is {newest}, here it is {mine}): upgrade this one"
+
+
+def enqueue(submissions: Sequence[Submission], *, vault: Vault, batch: str = "") -> Call[Enqueued]:
+    """Enter jobs."""
+    args = ["enter", batch]
     for one in submissions:
         limit = "" if one.max_attempts is None else str(one.max_attempts)
         args += (
-            one.id, one.name, one.body, one.key, one.entry, limit, _flag(one.spot), _flag(one.unique_names),
+            one.id, one.name, vault.seal(one.body), one.key, one.entry, limit, _flag(one.spot), _flag(one.unique_names),
+            " ".join(vault.digests(one.body)),
         )  # fmt: skip
     return Call(script("enqueue"), args, _enqueued)
+
+
+def check_only(entering: Call[Enqueued]) -> Call[Enqueued]:
+    """The same as an `enqueue`, that only looks for conflicts."""
+    return replace(entering, args=("check", *entering.args[1:]))
 
 
 def refuse(job_id: str, *, name: str, message: str) -> Call[bool]:
@@ -198,7 +220,15 @@ def refuse(job_id: str, *, name: str, message: str) -> Call[bool]:
 
 
 def claim(
-    claim_id: str, *, limit: int, lease: float, worker: str, api_key: str, first: bool, watching: bool
+    claim_id: str,
+    *,
+    limit: int,
+    lease: float,
+    worker: str,
+    api_key: str,
+    first: bool,
+    watching: bool,
+    vault: Vault,
 ) -> Call[Claim]:
     """Take up to `limit` due jobs; `lease` in seconds.
 
@@ -219,7 +249,7 @@ def claim(
         _ms(RELIST_SECONDS),
         _ms(RELIST_SECONDS),
     )
-    return Call(script("claim"), args, _claim)
+    return Call(script("claim"), args, lambda reply: _claim(reply, vault))
 
 
 def settle(
@@ -249,7 +279,7 @@ def keep_turn(which: Literal["lookup", "login"], asker: str, *, lasts: float) ->
 
 
 def lookup_turn(
-    asker: str, *, lasts: float, limit: int, verify_delays: Sequence[float], api_key: str
+    asker: str, *, lasts: float, limit: int, verify_delays: Sequence[float], api_key: str, vault: Vault
 ) -> Call[Turn]:
     """Ask for the turn to list the instances; it lasts that many seconds.
 
@@ -268,7 +298,7 @@ def lookup_turn(
             )
             for job_id, attempt, name, tries, limit, unique in jobs
         )
-        return Turn(turn == "go", _token(token), doubts)
+        return Turn(turn == "go", _token(token, vault), doubts)
 
     return Call(script("lookup"), (asker, _ms(lasts), str(limit), _delays(verify_delays), api_key), parse)
 
@@ -276,7 +306,7 @@ def lookup_turn(
 def listed(asker: str, instance_ids: Iterable[str], *, end: str = "", took: float = 0.0) -> Call[bool]:
     """Note which instances a listing showed; `end`: it was made (`whole`) in `took` seconds, or could not be (`failed`).
 
-    With an end, the turn is over. False where it was over already.
+    With an end, the turn is over, also where nothing was asked (`given up`). False where it was over already.
     """
     return Call(script("listed"), (asker, end, _ms(took), _ms(LOOKUP_REST), *instance_ids), bool)
 
@@ -319,12 +349,16 @@ def rearm(act_id: str, job_ids: Iterable[str]) -> Call[tuple[bool, list[Done]]]:
     )
 
 
-def read(job_ids: Sequence[str]) -> Call[list[Job | None]]:
-    """The jobs with these ids, None for each that does not exist."""
+def read(job_ids: Sequence[str], *, vault: Vault) -> Call[list[Job | None]]:
+    """The jobs with these ids, None for each that does not exist. One whose request cannot be opened has none."""
+
+    def job(job_id: str, fields: dict[str, str], history: list[str]) -> Job:
+        request = vault.open_or_none(fields.get("request") or "{}")
+        return Job.from_redis(job_id, {**fields, "request": "null" if request is None else request}, history)
 
     def parse(reply: list[tuple[list[str], list[str]]]) -> list[Job | None]:
         return [
-            Job.from_redis(job_id, _pairs(flat), history) if flat else None
+            job(job_id, _pairs(flat), history) if flat else None
             for job_id, (flat, history) in zip(job_ids, reply, strict=True)
         ]
 
@@ -334,9 +368,18 @@ def read(job_ids: Sequence[str]) -> Call[list[Job | None]]:
 def tick(
     worker: str, *, credentials: str, has_api_key: bool, verify_delays: Sequence[float]
 ) -> Call[tuple[bool, float | None]]:
-    """One beat of a worker's pulse: whether a wake-up is wanted, and the seconds until there may be something to do."""
+    """One beat of a worker's pulse: whether a wake-up is wanted, and the seconds until there may be something to do.
+
+    OutdatedError where a newer launchq uses the ledger: then the beat did nothing.
+    """
+
+    def parse(reply: list[Any]) -> tuple[bool, float | None]:
+        if len(reply) > 2:
+            raise OutdatedError(newer_ledger(int(reply[2])))
+        return bool(int(reply[0])), _seconds(reply[1])
+
     args = (worker, credentials, _flag(has_api_key), _delays(verify_delays))
-    return Call(script("tick"), args, lambda reply: (bool(int(reply[0])), _seconds(reply[1])))
+    return Call(script("tick"), args, parse)
 
 
 def tidy(retention: float, *, limit: int = 1000) -> Call[int]:
@@ -350,15 +393,16 @@ def login_turn(asker: str, *, lasts: float, held_version: str, credentials: str)
     return Call(script("login"), args, lambda reply: (reply[0], int(reply[1]) / 1000))
 
 
-def held_token() -> Call[HeldToken | None]:
-    """The token that all workers share; None where there is none, or it has ended."""
-    return Call(script("held"), (), _token)
+def held_token(*, vault: Vault) -> Call[HeldToken | None]:
+    """The token that all workers share; None where there is none, it has ended, or cannot be opened."""
+    return Call(script("held"), (), lambda reply: _token(reply, vault))
 
 
 def store_token(
     token: str,
     *,
     source: str,
+    vault: Vault,
     life: float | None = None,
     expires_at: int | None = None,
     adopt: str = "",
@@ -371,7 +415,7 @@ def store_token(
     `credentials` is the fingerprint of those that made it.
     """
     lasts = ("" if life is None else _ms(life), "" if expires_at is None else str(expires_at * 1000))
-    return Call(script("token"), (token, *lasts, source, adopt, asker, credentials), bool)
+    return Call(script("token"), (vault.seal(token), *lasts, source, adopt, asker, credentials), bool)
 
 
 def block(
@@ -388,6 +432,11 @@ def block(
 def greet(credentials: str) -> Call[bool]:
     """A worker begins, with credentials of this fingerprint."""
     return Call(script("greet"), (credentials,), bool)
+
+
+def evicting(why: str) -> Call[bool]:
+    """Close the account while Redis evicts, in these words; "" opens it. Whether that is news."""
+    return Call(script("evicting"), (why,), bool)
 
 
 def status() -> Call[Account]:
@@ -412,29 +461,40 @@ def _batch(batch_id: str, fields: dict[str, str]) -> Batch:
 def _enqueued(reply: list[Any]) -> Enqueued:
     if reply[0] == "conflict":
         return Enqueued(conflicts=tuple((job_id, int(index)) for job_id, index in reply[1]))
-    receipts = tuple(Receipt(job_id, name, State(state), bool(old)) for job_id, name, state, old in reply[1])
+    receipts = tuple(
+        Receipt(job_id, name, state_of(job_id, state), bool(old)) for job_id, name, state, old in reply[1]
+    )
     return Enqueued(wake=reply[0] == "1", receipts=receipts)
 
 
-def _claim(reply: list[Any]) -> Claim:
+def _claim(reply: list[Any], vault: Vault) -> Claim:
     why, wake, wait, lookup, token, jobs = reply
     return Claim(
         why,
         wake == "1",
         _seconds(wait),
         bool(lookup),
-        _token(token),
+        _token(token, vault),
         tuple(
             Claimed(
-                job_id, attempt, request, int(tries), int(limit) if limit else None, bool(spot), bool(unique)
+                job_id,
+                attempt,
+                vault.open_or_none(request),
+                int(tries),
+                int(limit) if limit else None,
+                bool(spot),
+                bool(unique),
             )
             for job_id, attempt, request, tries, limit, spot, unique in jobs
         ),
+        token_sealed=vault.open_or_none(token[0]) is None,
     )
 
 
-def _token(reply: list[str]) -> HeldToken | None:
-    value, version, left, life = reply
+def _token(reply: list[str], vault: Vault) -> HeldToken | None:
+    """None also where the token cannot be opened: whoever has not the key has no token."""
+    sealed, version, left, life = reply
+    value = vault.open_or_none(sealed)
     return HeldToken(value, version, _seconds(left), _seconds(life)) if value else None
 
 
@@ -458,6 +518,7 @@ def _account(reply: list[Any]) -> Account:
         workers={worker: max(0.0, (int(now) - float(seen)) / 1000) for worker, seen in heard.items()},
         next_due=moment(first),
         now=moment(now),
+        version=int(fields.get("version", 0)),
     )
 
 

@@ -10,7 +10,8 @@ import json
 import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -21,6 +22,7 @@ from ledger import calls
 from ledger.calls import Call, Enqueued
 from ledger.durability import Durability
 from ledger.keys import Keys
+from ledger.vault import PLAIN, SEALED, Vault
 from tasks.errors import LedgerError, NotFoundError, RefusedError
 from tasks.jobs import Batch, Job, Submission
 from tasks.request import request_differences
@@ -47,6 +49,13 @@ READ_AT_ONCE = 500
 """How many jobs one script call reads, so that no call holds up Redis for long."""
 
 
+NO_EVICTION = "noeviction"
+EVICTS = (
+    "Redis' maxmemory-policy is {policy}: when it is full, it throws away jobs, and what is forgotten may be bought again; "
+    "set maxmemory-policy to noeviction"
+)
+
+
 def connection_options() -> dict[str, Any]:
     """How every connection to the ledger's Redis is made, asynchronous or not."""
     return {
@@ -59,22 +68,58 @@ def connection_options() -> dict[str, Any]:
     }
 
 
+_FULL = {
+    "MISCONF": "Redis cannot write to its disk and takes no change until it can, so nothing was written down",
+    "command not allowed when used memory": "Redis' memory is full and it takes no change until it is not, so nothing was written down",
+}
+"""Mark in an error of Redis -> what it means. Redis refuses all of a script, never a part."""
+SAMPLE = 100
+"""Jobs of either kind at which `at_rest` looks."""
+
+
+@dataclass(frozen=True)
+class AtRest:
+    """Secrets looked at in Redis: in the clear; sealed and opened; sealed with a key that is not here."""
+
+    plain: int
+    opened: int
+    locked: int
+
+
+class Place(Protocol):
+    """Where a ledger is, and what secrets are sealed with in it: what the settings of `config/` say."""
+
+    @property
+    def redis_url(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def secret_keys(self) -> tuple[str, ...]: ...
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise LedgerError(f"Redis: {error}") from error
+        plain = next((text for mark, text in _FULL.items() if mark in str(error)), "")
+        raise LedgerError(f"{plain}: {error}" if plain else f"Redis: {error}") from error
 
 
 class Ledger:
-    """The ledger, for callers that wait. Safe to share between threads."""
+    """The ledger, for callers that wait. Safe to share between threads. `vault` seals what is secret in it."""
 
-    def __init__(self, url: str, prefix: str = "launchq") -> None:
+    def __init__(self, url: str, prefix: str = "launchq", vault: Vault = PLAIN) -> None:
         self.keys = Keys(prefix)
+        self.vault = vault
         self.redis: redis.Redis = redis.Redis.from_url(
             url, retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3), **connection_options()
         )
+
+    @classmethod
+    def of(cls, place: Place) -> Self:
+        """The ledger that these settings name."""
+        return cls(place.redis_url, place.prefix, Vault(place.secret_keys))
 
     def close(self) -> None:
         """Close the connections."""
@@ -101,7 +146,7 @@ class Ledger:
         _refuse_contradictions(submissions)
         groups = [submissions[at : at + ENTER_AT_ONCE] for at in range(0, len(submissions), ENTER_AT_ONCE)]
         if len(groups) == 1:
-            parts = [self.run(calls.enqueue(submissions, batch=batch))]
+            parts = [self.run(calls.enqueue(submissions, batch=batch, vault=self.vault))]
             self._refuse_conflicts(submissions, parts[0])
         else:
             parts = self._enter_as_one(groups, batch)
@@ -112,12 +157,12 @@ class Ledger:
     def _enter_as_one(self, groups: Sequence[Sequence[Submission]], batch: str) -> list[Enqueued]:
         """Enter groups in one transaction, which holds only while nothing came up that one could conflict with."""
         marks = [self.keys.key(one.key) for group in groups for one in group if one.key]
-        many = [calls.enqueue(group, batch=batch) for group in groups]
+        many = [calls.enqueue(group, batch=batch, vault=self.vault) for group in groups]
         with _translated(), cast("Any", self.redis).pipeline(transaction=True) as pipeline:
             while many:
                 pipeline.watch(self.keys.entries(batch), *marks)
-                for group in groups:
-                    self._refuse_conflicts(group, self.run(calls.enqueue(group, batch=batch, check=True)))
+                for group, call in zip(groups, many, strict=True):
+                    self._refuse_conflicts(group, self.run(calls.check_only(call)))
                 pipeline.multi()
                 for call in many:
                     pipeline.eval(call.script.text, 1, self.keys.account, self.keys.base, *call.args)
@@ -129,10 +174,12 @@ class Ledger:
         lines = []
         for job_id, index in part.conflicts:
             submission = group[index]
-            differing = request_differences(self.job(job_id).request, json.loads(submission.body))
+            old = self.job(job_id).request
+            differing = request_differences(old, json.loads(submission.body)) if old is not None else ()
+            shown = ", ".join(differing) or "not to be seen without the key that it is sealed with"
             what = f"entry {submission.entry!r}" if submission.entry else f"key {submission.key!r}"
             lines.append(
-                f"{what}: job {job_id} stands for it with another request (differing: {', '.join(differing)}); "
+                f"{what}: job {job_id} stands for it with another request (differing: {shown}); "
                 "change it back, or give the new request a key or a batch of its own"
             )
         if lines:
@@ -141,7 +188,7 @@ class Ledger:
     def jobs(self, job_ids: Sequence[str]) -> list[Job | None]:
         """The jobs with these ids, None for each that does not exist."""
         groups = (job_ids[at : at + READ_AT_ONCE] for at in range(0, len(job_ids), READ_AT_ONCE))
-        return [job for group in groups for job in self.run(calls.read(group))]
+        return [job for group in groups for job in self.run(calls.read(group, vault=self.vault))]
 
     def job(self, job_id: str) -> Job:
         """One job; NotFoundError where there is none."""
@@ -206,10 +253,42 @@ class Ledger:
         # RESP3 wraps the entries of a stream in one more list.
         return entries[0] if entries and isinstance(entries[0], list) else entries
 
+    def time(self) -> float:
+        """Redis' time, in seconds since 1970: the one clock that all workers share."""
+        with _translated():
+            seconds, microseconds = self.redis.time()
+        return seconds + microseconds / 1e6
+
+    def evicts(self) -> str:
+        """Why this Redis must not keep a ledger, "" where nothing is known against it.
+
+        Any `maxmemory-policy` but `noeviction`. Those that touch only keys with an expiry would spare the jobs, but not
+        what a claim took; and which of them is set is one word in a file of somebody else's. INFO tells it where CONFIG is refused.
+        """
+        with _translated():
+            policy = self.redis.info("memory").get("maxmemory_policy", NO_EVICTION)
+        return "" if policy == NO_EVICTION else EVICTS.format(policy=policy)
+
     def forget_worker(self, worker: str) -> None:
         """A worker that stopped on purpose is not one that is missed."""
         with _translated():
             self.redis.zrem(self.keys.workers, worker)
+
+    def at_rest(self) -> AtRest:
+        """How the token and a sample of the jobs (the next due, the last ended) are kept."""
+        with _translated():
+            look = self.redis.pipeline(transaction=False)
+            look.zrange(self.keys.base + "due", 0, SAMPLE - 1)
+            look.zrevrange(self.keys.base + "ended", 0, SAMPLE - 1)
+            ids = [job_id for part in look.execute() for job_id in part]
+            look.hget(self.keys.token, "value")
+            for job_id in ids:
+                look.hget(self.keys.job(job_id), "request")
+            # A job that could not be launched, or has gone in between, holds nothing.
+            texts = [text for text in look.execute() if text and text != "{}"]
+        sealed = [text for text in texts if text.startswith(SEALED)]
+        locked = sum(self.vault.open_or_none(text) is None for text in sealed)
+        return AtRest(plain=len(texts) - len(sealed), opened=len(sealed) - locked, locked=locked)
 
     def server(self) -> dict[str, Any]:
         """What Redis says of itself, with `appendfsync` where it lets that be read."""
@@ -238,15 +317,21 @@ def _refuse_contradictions(submissions: Sequence[Submission]) -> None:
 class AsyncLedger:
     """The ledger, for one event loop."""
 
-    def __init__(self, url: str, prefix: str = "launchq") -> None:
+    def __init__(self, url: str, prefix: str = "launchq", vault: Vault = PLAIN) -> None:
         from redis.asyncio import Redis
         from redis.asyncio.retry import Retry as AsyncRetry
 
         self.keys = Keys(prefix)
         self._url = url
+        self.vault = vault
         self.redis = Redis.from_url(
             url, retry=AsyncRetry(ExponentialBackoff(cap=1.0, base=0.05), 3), **connection_options()
         )
+
+    @classmethod
+    def of(cls, place: Place) -> Self:
+        """The ledger that these settings name."""
+        return cls(place.redis_url, place.prefix, Vault(place.secret_keys))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -104,6 +104,11 @@ class Keys:
         return self.base + NAMES["account"]
 
     @property
+    def token(self) -> str:
+        """hash: the token that every worker uses"""
+        return self.base + NAMES["token"]
+
+    @property
     def workers(self) -> str:
         """sorted set: worker -> when it was last heard (ms)"""
         return self.base + NAMES["workers"]

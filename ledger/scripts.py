@@ -6,6 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from ledger import version
 from ledger.keys import lua_names
 from tasks.states import ENDS, IN_DOUBT, MOVES, WATCHED
 
@@ -38,5 +39,6 @@ def _head() -> str:
         f"local {name} = {{{', '.join(f'{state} = true' for state in sorted(states))}}}"
         for name, states in groups.items()
     )
-    tables = (lua_names(), f"local MOVES = {{{moves}}}", *sets)
+    mark = f"local VERSION = {version.LEDGER_VERSION}"
+    tables = (mark, lua_names(), f"local MOVES = {{{moves}}}", *sets)
     return "\n".join((*tables, (_FOLDER / "prelude.lua").read_text(encoding="utf-8")))

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
@@ -197,11 +199,14 @@ class Cloud:
         match fault.kind:
             case "status":
                 return html_error(fault.status)
-            case "429":
+            case "429" | "429-date":
                 answer = json_answer({"message": answers.TOO_MANY_REQUESTS}, 429)
                 if fault.seconds is None:
                     return answer
-                return Answer(429, answer.body, headers={"Retry-After": f"{fault.seconds:g}"})
+                after = f"{fault.seconds:g}"
+                if fault.kind == "429-date":
+                    after = formatdate(math.ceil(time.time() + fault.seconds), usegmt=True)
+                return Answer(429, answer.body, headers={"Retry-After": after})
             case "expired":
                 return self._not_logged_in()
             case "sold-out":
@@ -277,6 +282,7 @@ class Cloud:
 
 _OUTCOME_OF_FAULT = {
     "429": "throttled",
+    "429-date": "throttled",
     "expired": "unauthorized",
     "sold-out": "sold-out",
     "message": "rejected",

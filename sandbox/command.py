@@ -82,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
         type=_fault,
         metavar="KIND[:ARGUMENT][=PROBABILITY]",
         help="let the next create go wrong, or any create by a probability; may be repeated. KIND: close-before, "
-        "close-after, reset-*, hang-* (argument: seconds), 500-* to 599-*, garbage-*, half, 429 (argument: seconds of "
-        "Retry-After), expired, sold-out, message (argument: the text)",
+        "close-after, reset-*, hang-* (argument: seconds), 500-* to 599-*, garbage-*, half, 429 and 429-date (argument: "
+        "seconds of Retry-After), expired, sold-out, message (argument: the text)",
     )
     add(
         "--refuse",

@@ -13,6 +13,7 @@ hang-before/-after    seconds, 60   no answer for so long, then the connection i
 garbage-before/-after               bytes that are not HTTP
 half                                the answer's head and half its body (after)
 429                   seconds       HTTP 429, with ``Retry-After`` if given (before)
+429-date              seconds       the same with ``Retry-After`` as a date (before)
 expired                             ``code`` -1 although the token is good (before)
 sold-out                            the message of a lane without capacity (before)
 message               the text      any other rejection (before)
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 _NAMES = re.compile(
-    r"(?:(?:close|reset|hang|garbage|5\d\d)-(?:before|after)|5\d\d|half|429|expired|sold-out|message)"
+    r"(?:(?:close|reset|hang|garbage|5\d\d)-(?:before|after)|5\d\d|half|429(?:-date)?|expired|sold-out|message)"
 )
 _DEFAULT_HANG = 60.0
 
@@ -41,13 +42,13 @@ class Fault:
     name: str
     """As it was asked for, with -before or -after, without the argument."""
     kind: str
-    """close, reset, hang, garbage, half, status, 429, expired, sold-out or message."""
+    """close, reset, hang, garbage, half, status, 429, 429-date, expired, sold-out or message."""
     after: bool
     """Whether the cloud does what it was asked to."""
     status: int = 0
     """HTTP status of kind status."""
     seconds: float | None = None
-    """Argument of hang and 429."""
+    """Argument of hang, 429 and 429-date."""
     text: str = ""
     """Argument of message."""
 
@@ -65,7 +66,7 @@ class Fault:
         if kind[0] == "5":
             kind, status = "status", int(kind)
         seconds: float | None = _DEFAULT_HANG if kind == "hang" else None
-        if kind in {"hang", "429"}:
+        if kind in {"hang", "429", "429-date"}:
             if argument:
                 seconds = _seconds(text, argument)
         elif kind == "message":

@@ -3,10 +3,12 @@
 import atexit
 import importlib.util
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -128,6 +130,7 @@ class RedisServer:
                 stderr=subprocess.DEVNULL,
                 cwd=self._directory,
                 start_new_session=True,  # Ctrl-C in the terminal is for us to handle
+                restore_signals=False,  # Python ignores SIGXFSZ, and so must it: see `fill_disk`
             )
             self._watch()
             self._wait_until_ready()
@@ -165,6 +168,24 @@ class RedisServer:
     def resume(self) -> None:
         """Go on after `pause`."""
         self._running().send_signal(signal.SIGCONT)
+
+    def fill_disk(self) -> None:
+        """From now on its append-only file cannot grow, as on a full disk (Linux only); `free_disk` or `start` ends that.
+
+        With ``append_fsync`` ``always`` it ends by itself at the next change; otherwise it refuses changes.
+        """
+        # A limit on the size of its files: no privilege is needed, and nobody else's disk gets full.
+        self._limit_files((self.directory / "appendonly.aof").stat().st_size)
+
+    def free_disk(self) -> None:
+        """There is room again."""
+        self._limit_files(None)
+
+    def _limit_files(self, size: int | None) -> None:
+        if sys.platform != "linux":
+            raise RuntimeError("only Linux can change the limits of a running process")
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
     def __enter__(self) -> Self:
         return self.start()

@@ -5,6 +5,8 @@ LaunchqError
 ├── NotFoundError     no job or batch has this id                                 (exit 2)
 ├── RefusedError      the ledger refuses this act in the job's present state      (exit 2)
 ├── LedgerError       Redis is out of reach, or is not fit to keep the ledger     (exit 1)
+│   └── OutdatedError a newer launchq uses the ledger                             (exit 1)
+├── SealedError       what is sealed in Redis fits none of this process' keys     (exit 1)
 └── IllegalMoveError  a state was asked for a move that its table does not have   (a bug)
 
 Settings that cannot be used raise `config.SettingsError` instead: `config/` imports nothing of ours.
@@ -58,6 +60,14 @@ class RefusedError(LaunchqError):
 
 class LedgerError(LaunchqError):
     """Redis is out of reach, or is not fit to keep the ledger."""
+
+
+class OutdatedError(LedgerError):
+    """A newer launchq uses this ledger, and this one cannot read everything in it."""
+
+
+class SealedError(LaunchqError):
+    """Something is sealed with a key that this process does not have."""
 
 
 class IllegalMoveError(LaunchqError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.errors import InputError, Problem
+from tasks.errors import InputError, OutdatedError, Problem
 from tasks.request import LaunchRequest, redacted
 from tasks.states import ENDS, State
 
@@ -172,9 +172,8 @@ class Happening:
 
 @dataclass(frozen=True)
 class Job:
-    """One launch job. `request` is the wire body as given; times are aware, in UTC.
-
-    `history` has the latest happenings, the oldest of them first.
+    """One launch job. `request` is the wire body as given, None where it is sealed with a key that this process does not
+    have; times are aware, in UTC. `history` has the latest happenings, the oldest of them first.
     """
 
     id: str
@@ -188,7 +187,7 @@ class Job:
     due_at: datetime | None
     created_at: datetime
     updated_at: datetime
-    request: dict[str, Any] = field(repr=False)
+    request: dict[str, Any] | None = field(repr=False)
     unique_names: bool = False
     history: tuple[Happening, ...] = field(default=(), repr=False)
 
@@ -204,8 +203,8 @@ class Job:
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[str, str], history: Sequence[str] = ()) -> Job:
-        """Out of the Redis hash of a job, and the list of its history."""
-        state = State(fields["state"])
+        """Out of the Redis hash of a job, and the list of its history. OutdatedError where a newer launchq wrote it."""
+        state = state_of(job_id, fields["state"])
         message = fields.get("message", "")
         category = fields.get("category", "")
         return cls(
@@ -227,7 +226,7 @@ class Job:
 
     def document(self, *, show_script: bool = False) -> dict[str, Any]:
         """The JSON form; the init script, which may hold secrets, only where asked for."""
-        request = self.request if show_script else redacted(self.request)
+        request = self.request if show_script or self.request is None else redacted(self.request)
         return {
             "id": self.id,
             "batchId": self.batch_id,
@@ -242,7 +241,7 @@ class Job:
             "dueAt": rfc3339(self.due_at),
             "createdAt": rfc3339(self.created_at),
             "updatedAt": rfc3339(self.updated_at),
-            "request": request | {"name": self.sent_name} if self.unique_names else request,
+            "request": request | {"name": self.sent_name} if request and self.unique_names else request,
             "history": [happening.document() for happening in self.history],
         }
 
@@ -271,6 +270,16 @@ class Batch:
             "createdAt": rfc3339(self.created_at),
             "done": self.done,
         }
+
+
+def state_of(job_id: str, word: str) -> State:
+    """A state as the ledger holds it. OutdatedError for one that a newer launchq wrote: whether the job has ended, or may be
+    tried again, only that one knows."""
+    try:
+        return State(word)
+    except ValueError:
+        text = f"job {job_id} is {word!r}, a state that only a newer launchq knows: upgrade this one"
+        raise OutdatedError(text) from None
 
 
 def moment(milliseconds: str | int | None) -> datetime | None:

@@ -80,6 +80,17 @@ UNSENT = Outcome(
 )
 """The attempt was claimed and then not made. A second's rest, so that nothing can make it go round and round."""
 
+UNOPENED = Outcome(
+    Event.DEFER,
+    category=Verdict.NOT_SENT,
+    message="held back: the worker that took it lacks the key that the request or the token is sealed with; "
+    "give every worker the same LAUNCHQ_SECRET_KEY",
+    delay=60.0,
+    counts=False,
+)
+"""The attempt was claimed by a worker that cannot read what it would have to send. A longer rest: most likely it will be
+the same worker that takes it again."""
+
 
 def decide(
     judgement: Judgement,

@@ -25,6 +25,7 @@ from celery.signals import (
 from config import Settings, load
 from config.celery_settings import celery_settings, submit_queues, wake_up_queue
 from config.logs import quiet_libraries
+from ledger import version
 from worker import stop
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 SHIFT_TASK = "launchq.shift"
 SUBMIT_TASK = "launchq.submit"
+REQUEST = "worker.messages:Request"
 
 logger = logging.getLogger("launchq.worker")
 
@@ -54,14 +56,14 @@ def ledger_of_process() -> Ledger:
     """This process' ledger. A forked child makes one of its own: the main process asks for none before it forks."""
     from ledger import Ledger
 
-    settings = settings_of_process()
-    return Ledger(settings.redis_url, settings.prefix)
+    return Ledger.of(settings_of_process())
 
 
 def send_wake_up(through: Celery, settings: Settings) -> None:
     """Tell the workers that something is due. Raises what the broker raises: the caller knows how much it matters."""
     once_more = {"max_retries": 1, "interval_start": 0.1}
-    through.send_task(SHIFT_TASK, queue=wake_up_queue(settings), retry=True, retry_policy=once_more)
+    queue = wake_up_queue(settings, version.LEDGER_VERSION)
+    through.send_task(SHIFT_TASK, queue=queue, retry=True, retry_policy=once_more)
 
 
 def wake_up() -> None:
@@ -84,7 +86,7 @@ def messages_wait() -> bool:
 app = make_app()
 
 
-@app.task(name=SHIFT_TASK, acks_late=False)
+@app.task(name=SHIFT_TASK, Request=REQUEST, acks_late=False)
 def shift() -> None:
     """Claim due jobs and submit them until nothing is due."""
     from worker.shift import Surroundings, run_shift
@@ -94,7 +96,7 @@ def shift() -> None:
         asyncio.run(run_shift(settings_of_process(), around))
 
 
-@app.task(name=SUBMIT_TASK, bind=True, acks_late=True, reject_on_worker_lost=True)
+@app.task(name=SUBMIT_TASK, Request=REQUEST, bind=True, acks_late=True, reject_on_worker_lost=True)
 def submit(
     self: Any,
     body: Any = None,
@@ -132,7 +134,8 @@ def _choose_queues(options: dict[str, Any] | None = None, **_: Any) -> None:
     # Chosen here and not in the settings, so that a producer's app declares no queue that it does not use.
     if not (options or {}).get("queues"):
         settings = settings_of_process()
-        app.select_queues([*submit_queues(settings), wake_up_queue(settings)])
+        wake_ups = wake_up_queue(settings, version.LEDGER_VERSION)
+        app.select_queues([*submit_queues(settings), wake_ups])
 
 
 @worker_init.connect
@@ -140,12 +143,34 @@ def _get_ready(**_: Any) -> None:
     from kombu.transport.redis import Transport
 
     import worker.shift  # noqa: F401 (loaded once here, before the children are forked, not in each of them)
+    from worker.messages import Channel
 
     quiet_libraries()
+    _refuse_an_evicting_redis()
     # When the broker's connection breaks while a message is unacknowledged, kombu 5.7 trips over its own closed
     # connection: an AttributeError that ends the whole worker. Counted as what it means, a lost connection, Celery
     # connects again, and the message comes back by the visibility timeout.
     Transport.connection_errors = (*Transport.connection_errors, AttributeError)
+    Transport.Channel = Channel
+
+
+def _refuse_an_evicting_redis() -> None:
+    """However the worker was started. One that is out of reach is waited for, and looked at by the pulse."""
+    from ledger import Ledger
+    from tasks.errors import LedgerError
+
+    settings = settings_of_process()
+    ledger = Ledger(
+        settings.redis_url, settings.prefix
+    )  # not the process' own: no connection crosses the fork
+    try:
+        why = ledger.evicts()
+    except LedgerError:
+        why = ""
+    finally:
+        ledger.close()
+    if why:
+        raise SystemExit(f"launchq: this worker does not start: {why}")
 
 
 worker_process_init.connect(stop.note_parent)

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ledger import Ledger, calls
-from tasks.errors import InputError, Problem, RefusedError
+from ledger.vault import SEALED, Vault
+from tasks.errors import InputError, Problem, RefusedError, SealedError
+from tasks.intake_json import json_flaws, read_json
 from tasks.jobs import Submission
 from tasks.request import parse_request
 
 logger = logging.getLogger("launchq.worker")
+
+FERNET = "gAAAAA"
+"""What every Fernet token begins with until the year 2106: its version, and the first bytes of its time."""
 
 
 def enter(
@@ -27,6 +32,7 @@ def enter(
 ) -> bool:
     """Enter one job and say whether a wake-up is wanted.
 
+    `body` may be sealed: a Fernet token of its JSON text, made with a key that the workers have.
     The producer has gone by now, so what cannot be launched (`strange`: or holds what nobody knows) is kept as a job
     that failed, for whoever reads it.
     LedgerError where Redis is out of reach: then the message must stay.
@@ -42,6 +48,8 @@ def enter(
                     )
                 ]
             )
+        if isinstance(body, str) and body.startswith(FERNET):
+            body = _opened(body, ledger.vault)
         request = parse_request(body, allow_unknown=allow_unknown)
         entered = ledger.enqueue(
             [Submission.of(request, job_id, key=key, max_attempts=max_attempts, unique_names=unique_names)]
@@ -55,3 +63,16 @@ def enter(
     if receipt.duplicate:
         logger.info("job %s stands for this key already; task %s enters nothing", receipt.id, job_id)
     return entered.wake
+
+
+def _opened(token: str, vault: Vault) -> Any:
+    """The body inside; InputError where no key fits, or it holds no JSON."""
+    try:
+        text = vault.open(SEALED + token)
+    except SealedError as error:
+        right = "seal it with the newest key of the workers' LAUNCHQ_SECRET_KEY"
+        raise InputError([Problem("", f"the body cannot be opened: {error}", right)]) from None
+    body = read_json(text, where="sealed body")
+    if flaws := json_flaws(body, where="sealed body"):
+        raise InputError(flaws)
+    return body

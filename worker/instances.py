@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_result,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from config import Settings
 from ledger import Ledger, calls
@@ -21,6 +27,8 @@ PAGES_AT_ONCE = 4
 MOST_PAGES = 10_000
 PAGE_TRIES = 3
 """How often one page is asked for."""
+RENEWALS = 2
+"""How often a token may end while one page is asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,56 +40,88 @@ class Listing:
     unreadable: Unreadable | None = None
 
 
-async def list_all(cloud: Cloud, credential: Credential) -> Listing:
-    """Read every page of the list.
+Renew = Callable[[], Awaitable[Credential | None]]
+"""Gets another credential in place of one that was refused; None where there is none in time."""
+
+
+async def list_all(cloud: Cloud, credential: Credential, renew: Renew | None = None) -> Listing:
+    """Read every page of the list. A token that ends meanwhile is renewed, if there is a way to.
 
     Instances come and go while pages are read: a row that goes shifts the others, and one could be passed over between two
     pages. So there must be at least as many as the first page said, or it is read once more.
     """
+    reader = _Reader(cloud, credential, renew)
     for _ in range(2):
-        listing = await _read_pages(cloud, credential)
+        listing = await reader.read()
         if listing.unreadable is not None or not listing.flaw:
             break
     return listing
 
 
-async def _read_pages(cloud: Cloud, credential: Credential) -> Listing:
-    for size in PAGE_SIZES:
-        first = await _page(cloud, credential, 1, size)
-        if isinstance(first, Page) or first.login or first.throttled:
-            break
-    if isinstance(first, Unreadable):
-        return Listing(flaw=first.why, unreadable=first)
-    found = dict(first.instances)
-    rows, number, before = len(first.instances), 1, 0
-    while before < len(found) and number < MOST_PAGES and (first.total is None or len(found) < first.total):
-        before = len(found)
-        # How many are still to come is known only where the pager says so.
-        left = 1 if first.total is None else -(-(first.total - len(found)) // rows)
-        numbers = range(number + 1, number + 1 + min(PAGES_AT_ONCE, left))
-        for page in await asyncio.gather(*(_page(cloud, credential, one, size) for one in numbers)):
-            if isinstance(page, Unreadable):
-                return Listing(found, page.why, page)
-            found.update(page.instances)
-        number = numbers[-1]
-    if first.total is not None and len(found) < first.total:
-        return Listing(found, f"it says that there are {first.total} instances, but shows {len(found)}")
-    return Listing(found)
+class _Reader:
+    def __init__(self, cloud: Cloud, credential: Credential, renew: Renew | None) -> None:
+        self._cloud = cloud
+        self._credential = credential
+        self._renew = renew
+        self._renewing = asyncio.Lock()
+
+    async def read(self) -> Listing:
+        for size in PAGE_SIZES:
+            first = await self._page(1, size)
+            if isinstance(first, Page) or first.login or first.throttled:
+                break
+        if isinstance(first, Unreadable):
+            return Listing(flaw=first.why, unreadable=first)
+        found = dict(first.instances)
+        rows, number, before = len(first.instances), 1, 0
+        while (
+            before < len(found) and number < MOST_PAGES and (first.total is None or len(found) < first.total)
+        ):
+            before = len(found)
+            # How many are still to come is known only where the pager says so.
+            left = 1 if first.total is None else -(-(first.total - len(found)) // rows)
+            numbers = range(number + 1, number + 1 + min(PAGES_AT_ONCE, left))
+            for page in await asyncio.gather(*(self._page(one, size) for one in numbers)):
+                if isinstance(page, Unreadable):
+                    return Listing(found, page.why, page)
+                found.update(page.instances)
+            number = numbers[-1]
+        if first.total is not None and len(found) < first.total:
+            return Listing(found, f"it says that there are {first.total} instances, but shows {len(found)}")
+        return Listing(found)
+
+    async def _page(self, number: int, size: int) -> Page | Unreadable:
+        for _ in range(RENEWALS):
+            used = self._credential
+            page = await self._ask(number, size)
+            if not (isinstance(page, Unreadable) and page.login and await self._renewed(used)):
+                return page
+        return await self._ask(number, size)
+
+    async def _renewed(self, refused: Credential) -> bool:
+        """Whether there is another credential than this one, which several pages may have been refused at once."""
+        async with self._renewing:
+            if self._credential is refused and self._renew is not None:
+                self._credential = await self._renew() or refused
+        return self._credential is not refused
+
+    async def _ask(self, number: int, size: int) -> Page | Unreadable:
+        async def once() -> Page | Unreadable:
+            return read_page(await self._cloud.list_instances(number, size, self._credential))
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(PAGE_TRIES),
+            wait=wait_random_exponential(multiplier=0.2, max=2.0),
+            retry=retry_if_result(_worth_asking_again),
+            retry_error_callback=_last_answer,
+        )
+        page: Page | Unreadable = await retrying(once)
+        return page
 
 
-async def _page(cloud: Cloud, credential: Credential, number: int, size: int) -> Page | Unreadable:
-    async def ask() -> Page | Unreadable:
-        return read_page(await cloud.list_instances(number, size, credential))
-
-    retrying = AsyncRetrying(
-        stop=stop_after_attempt(PAGE_TRIES),
-        wait=wait_random_exponential(multiplier=0.2, max=2.0),
-        retry=retry_if_result(_worth_asking_again),
-        retry_error_callback=lambda state: (
-            state.outcome.result() if state.outcome else None
-        ),  # its last answer
-    )
-    page: Page | Unreadable = await retrying(ask)
+def _last_answer(state: RetryCallState) -> Page | Unreadable:
+    assert state.outcome is not None
+    page: Page | Unreadable = state.outcome.result()
     return page
 
 
@@ -102,7 +142,9 @@ def credential_for(api_key: Credential | None, token: HeldToken | None) -> Crede
 async def ask_once(settings: Settings, ledger: Ledger) -> Listing:
     """The list as a command asks for it, with the API key or the token that the workers use; it never logs in."""
     api_key = Credential.api_key(settings.api_key.get_secret_value()) if settings.api_key else None
-    credential = credential_for(api_key, None if api_key else ledger.run(calls.held_token()))
+    credential = credential_for(
+        api_key, None if api_key else ledger.run(calls.held_token(vault=ledger.vault))
+    )
     if credential is None:
         return Listing(flaw="there is no token to ask for it with")
     async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from config import Settings
 from ledger import Ledger, calls
-from tasks.errors import LedgerError
+from tasks.errors import LedgerError, OutdatedError
 from worker.claims import read_claims
 from worker.tokens import fingerprint_of
 
@@ -30,6 +30,7 @@ Celery's workers would hand every wake-up to the same worker, even to one that c
 
 SHORTEST_BEAT = 0.01
 TIDY_SECONDS = 60.0
+"""Between two looks at what is past its retention, and at whether Redis is still fit to keep the ledger."""
 
 
 class Pulse(threading.Thread):
@@ -40,13 +41,14 @@ class Pulse(threading.Thread):
     def __init__(self, settings: Settings, *, wake_up: Callable[[], None]) -> None:
         super().__init__(name="launchq-pulse", daemon=True)
         self._settings = settings
-        self._ledger = Ledger(settings.redis_url, settings.prefix)
+        self._ledger = Ledger.of(settings)
         self._wake_up = wake_up
         self._stopping = threading.Event()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._lost = False
         self._greeted = False
-        self._tidied = 0.0
+        self._outdated = False
+        self._tidied = float("-inf")
 
     @classmethod
     def start_one(cls, settings: Settings, *, wake_up: Callable[[], None]) -> None:
@@ -78,6 +80,13 @@ class Pulse(threading.Thread):
                 if self._lost:
                     logger.warning("Redis is back")
                     self._lost = False
+            except OutdatedError as error:
+                if not self._outdated:
+                    logger.warning(
+                        "%s; until then it launches nothing new, it only ends what it has begun", error
+                    )
+                    self._outdated = True
+                wait = BEAT_SECONDS
             except LedgerError as error:
                 if not self._lost:
                     logger.warning("%s; the pulse goes on when it is back", error)
@@ -88,6 +97,10 @@ class Pulse(threading.Thread):
         if not self._greeted:
             self._greet()
             self._greeted = True
+        tidies = time.monotonic() - self._tidied > TIDY_SECONDS
+        if tidies:
+            self._look_at_redis()
+            self._tidied = time.monotonic()
         wake, next_due = self._ledger.run(
             calls.tick(
                 self._worker,
@@ -98,13 +111,18 @@ class Pulse(threading.Thread):
         )
         if wake:
             self._send_wake_up()
-        if time.monotonic() - self._tidied > TIDY_SECONDS:
+        if tidies:
             self._ledger.run(calls.tidy(self._settings.retention))
-            self._tidied = time.monotonic()
         beat = BEAT_SECONDS * random.uniform(2 / 3, 1)  # noqa: S311 (rhythm, not a secret)
         if next_due is None or next_due <= 0:
             return beat
         return min(beat, max(next_due, SHORTEST_BEAT))
+
+    def _look_at_redis(self) -> None:
+        """A Redis that began to evict stops all claims, for all to see, until it no longer does."""
+        why = self._ledger.evicts()
+        if self._ledger.run(calls.evicting(why)):
+            logger.error("the account is blocked: %s", why) if why else logger.info("Redis evicts no longer")
 
     def _send_wake_up(self) -> None:
         try:
@@ -120,12 +138,13 @@ class Pulse(threading.Thread):
             return
         token = self._settings.access_token.get_secret_value()
         ends = read_claims(token).get("exp")
-        if ends is not None and ends <= time.time():
+        if ends is not None and ends <= self._ledger.time():  # not this machine's clock, which may be off
             logger.warning("LAUNCHQ_ACCESS_TOKEN has ended; it is not used")
             return
         adopt = hashlib.sha256(token.encode()).hexdigest()
         expires_at = None if ends is None else int(ends)
+        vault = self._ledger.vault
         if self._ledger.run(
-            calls.store_token(token, source="environment", expires_at=expires_at, adopt=adopt)
+            calls.store_token(token, source="environment", vault=vault, expires_at=expires_at, adopt=adopt)
         ):
             logger.info("LAUNCHQ_ACCESS_TOKEN is now the token of all workers")

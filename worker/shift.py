@@ -13,7 +13,7 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from ledger import AsyncLedger, calls
 from ledger.calls import AccountNews, Claim, Claimed, HeldToken, Report
 from ledger.durability import Durability
 from tasks.errors import LedgerError
-from tasks.retry import UNSENT, Outcome, RetryPolicy, decide
+from tasks.retry import UNOPENED, UNSENT, Outcome, RetryPolicy, decide
 from tasks.states import Event
 from tasks.verdicts import MessageRules, Verdict, judge
 from worker import clock
@@ -72,7 +72,7 @@ class Surroundings:
 
 async def run_shift(settings: Settings, around: Surroundings) -> None:
     """One shift with clients of its own, closed at its end: no connection outlives it idle and goes stale."""
-    ledger = AsyncLedger(settings.redis_url, settings.prefix)
+    ledger = AsyncLedger.of(settings)
     try:
         async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
             await Shift(settings, ledger, cloud, around).run()
@@ -147,7 +147,11 @@ class Shift:
                     break
                 await asyncio.sleep(LEDGER_PATIENCE)
             elif (
-                claim is None or claim.why not in ("", "listing") or claim.wait is None or claim.wait > LINGER
+                claim is None
+                or claim.token_sealed
+                or claim.why not in ("", "listing")
+                or claim.wait is None
+                or claim.wait > LINGER
             ):
                 break
             else:
@@ -170,6 +174,7 @@ class Shift:
             api_key=self._key_mark,
             first=self._first,
             watching=bool(self._calls or self._reports or self._looking_up),
+            vault=self._ledger.vault,
         )
         try:
             claim = await self._ledger.run(call)
@@ -184,9 +189,13 @@ class Shift:
         send_before = self._claim_began + LEASE_MARGIN / 2
         on_disk = asyncio.create_task(self._on_disk(self._claim_id)) if claim.jobs else None
         self._claim_id = ""
-        for job in claim.jobs:
+        for job in self._openable(claim):
             self._keep(self._calls, self._attempt(job, claim.token, send_before, on_disk))
-        if claim.lookup and not self._looking_up:
+        if claim.token_sealed and claim.why == "listing":
+            logger.error(
+                "the token is sealed with a key that is not in LAUNCHQ_SECRET_KEY here: nothing can be sent"
+            )
+        elif claim.lookup and not claim.token_sealed and not self._looking_up:
             self._keep(self._looking_up, self._look_up())
         if claim.wake:
             self._keep(self._background, self._call_others())
@@ -196,6 +205,25 @@ class Shift:
             self._keep(self._renewing, self._renew(None))
         elif claim.token is not None and self._tokens.wants_renewal(claim.token):
             self._keep(self._renewing, self._renew(claim.token))
+
+    def _openable(self, claim: Claim) -> Iterator[Claimed]:
+        """The jobs that this worker can send; the others go back, for workers that have the key."""
+        back = []
+        for job in claim.jobs:
+            if job.request is None or claim.token_sealed:
+                back.append(Report(job.id, job.attempt, UNOPENED))
+            else:
+                yield job
+        if back:
+            what = "the token" if claim.token_sealed else "the request"
+            logger.error(
+                "%d jobs go back unsent, %s first: %s is sealed with a key that is not in LAUNCHQ_SECRET_KEY here",
+                len(back),
+                back[0].id,
+                what,
+            )
+            self._reports += back
+            self._something_ended.set()
 
     def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -264,7 +292,7 @@ class Shift:
 
     async def _submit(self, job: Claimed, token: HeldToken | None, send_before: float) -> Outcome:
         credential = self._api_key or self._credential_of(token)
-        if credential is None or clock.now() > send_before:
+        if credential is None or job.request is None or clock.now() > send_before:
             return UNSENT
         judgement = judge(await self._cloud.create(job.body, credential), self._rules)
         if judgement.verdict is Verdict.AUTH_EXPIRED:

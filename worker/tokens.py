@@ -85,7 +85,14 @@ class TokenKeeper:
         reply = await self._cloud.login(self._settings.username, password)
         token, life = read_login(reply)
         if token:
-            kept = calls.store_token(token, source="login", life=life, asker=asker, credentials=credentials)
+            kept = calls.store_token(
+                token,
+                source="login",
+                vault=self._ledger.vault,
+                life=life,
+                asker=asker,
+                credentials=credentials,
+            )
             await self._ledger.run(kept)
             logger.info("logged in as %s", self._settings.username)
             return True

@@ -1,4 +1,4 @@
-"""`auth`: the token that all workers use."""
+"""`auth`: the token that all workers use, and keys to seal it with."""
 
 from __future__ import annotations
 
@@ -46,6 +46,26 @@ def set_token_command(as_json: bool) -> None:
         print_json(document)
     else:
         click.echo(f"token kept, ends {local(account.token['expiresAt'])}")
+
+
+@auth_command.command("new-key")
+@json_option
+def new_key_command(as_json: bool) -> None:
+    """Print a new key for LAUNCHQ_SECRET_KEY, with which request bodies and tokens are sealed in Redis.
+
+    It is kept nowhere else: without it, what it sealed is lost.
+
+    \b
+    Example:
+      (umask 077; launchq auth new-key > secret-key)
+    """
+    from cryptography.fernet import Fernet
+
+    key = Fernet.generate_key().decode()
+    if as_json:
+        print_json({"key": key})
+    else:
+        click.echo(key)
 
 
 @auth_command.command("status")

@@ -14,14 +14,18 @@ import click
 from config import Settings, load
 from config.settings import unknown_names, without_password
 from launchq.cli.options import json_option
-from launchq.cli.output import WORKER_SILENCE, Exit, account_line, local, print_json
+from launchq.cli.output import WORKER_SILENCE, Exit, account_line, ledger_line, local, print_json
 from launchq.launcher import Launcher
 from ledger.calls import Account
+from ledger.door import EVICTS, NO_EVICTION, AtRest
 from ledger.durability import Durability
 from tasks.errors import LedgerError
 
 CLOCKS_APART = 5.0
 """Seconds by which this machine's clock may differ from Redis' before it is worth a word."""
+
+BROKER_PATIENCE = 2.0
+"""Seconds for a broker of its own to answer; a silent one is asked a few times."""
 
 _SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
@@ -76,12 +80,16 @@ def _all(settings: Settings, *, workers_only: bool) -> Iterator[Check]:
         try:
             server = launcher.ledger.server()
             account = launcher.account()
+            at_rest = launcher.ledger.at_rest()
         except LedgerError as error:
             yield Check("redis", "fail", f"{without_password(settings.redis_url)} does not answer: {error}")
         else:
             yield from _redis(settings, server)
             yield from _account(account, here_only=workers_only)
+            yield _secrets(at_rest, has_key=settings.secret_key is not None)
     if not workers_only:
+        if settings.broker != settings.redis_url:
+            yield _broker(settings)
         yield asyncio.run(_api(settings))
 
 
@@ -95,16 +103,29 @@ def _redis(settings: Settings, server: dict[str, Any]) -> Iterator[Check]:
     durability = Durability.of(server, server.get("appendfsync"))
     yield Check("durability", "ok" if durability is Durability.ALWAYS else "warn", durability.value)
     policy = server.get("maxmemory_policy")
-    if policy == "noeviction":
+    if policy == NO_EVICTION:
         yield Check("eviction", "ok", "noeviction")
     elif policy is None:
         yield Check("eviction", "warn", "unknown: this Redis does not tell its maxmemory-policy")
     else:
-        yield Check(
-            "eviction",
-            "fail",
-            f"maxmemory-policy is {policy}: a full Redis would throw jobs away; set noeviction",
-        )
+        yield Check("eviction", "fail", f"{EVICTS.format(policy=policy)}; workers refuse to start")
+
+
+def _broker(settings: Settings) -> Check:
+    """A broker of its own: without it no job is lost, and none is launched."""
+    from worker.app import make_app
+
+    where = ";".join(without_password(one) for one in settings.broker.split(";"))
+    app = make_app(settings)
+    patience = {"socket_timeout": BROKER_PATIENCE, "socket_connect_timeout": BROKER_PATIENCE}
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **patience}
+    try:
+        with app.connection_for_read(connect_timeout=BROKER_PATIENCE) as connection:
+            connection.channel()  # which connects once
+    except Exception as error:  # noqa: BLE001 (each broker has errors of its own)
+        text = f"{where} does not answer, so nobody tells the workers to launch what is due: {error}"
+        return Check("broker", "fail", text)
+    return Check("broker", "ok", f"{where} answers")
 
 
 def _account(account: Account, *, here_only: bool) -> Iterator[Check]:
@@ -113,6 +134,10 @@ def _account(account: Account, *, here_only: bool) -> Iterator[Check]:
         yield Check("clock", "warn", f"{apart:.0f} s apart from Redis' clock, which decides what is due")
     else:
         yield Check("clock", "ok", "agrees with Redis' clock, which decides what is due")
+    if newer := ledger_line(account):
+        yield Check("version", "fail", f"{newer}; workers of this one launch nothing")
+    else:
+        yield Check("version", "ok", "no newer launchq uses this ledger")
     # With several workers, the health of one container is not told by another that lives.
     mine = f"{socket.gethostname()}:" if here_only else ""
     workers = {name: age for name, age in account.workers.items() if name.startswith(mine)}
@@ -143,6 +168,25 @@ def _account(account: Account, *, here_only: bool) -> Iterator[Check]:
             "warn",
             "none yet; workers log in when user name and password are set, otherwise use `launchq auth set-token`",
         )
+
+
+def _secrets(at_rest: AtRest, *, has_key: bool) -> Check:
+    if at_rest.locked:
+        why = (
+            "with another key than LAUNCHQ_SECRET_KEY"
+            if has_key
+            else "and LAUNCHQ_SECRET_KEY is not set here"
+        )
+        return Check(
+            "secrets", "fail", f"{at_rest.locked} looked at are sealed {why}: this process cannot open them"
+        )
+    if not has_key:
+        clear = "in the clear in Redis: set LAUNCHQ_SECRET_KEY, `launchq auth new-key` makes one"
+        return Check("secrets", "warn", clear)
+    if at_rest.plain:
+        left = f"sealed from now on, but {at_rest.plain} looked at were entered before, and are in the clear"
+        return Check("secrets", "warn", left)
+    return Check("secrets", "ok", f"sealed in Redis; {at_rest.opened} looked at, all can be opened here")
 
 
 async def _api(settings: Settings) -> Check:

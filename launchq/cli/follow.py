@@ -82,22 +82,33 @@ def _message(job: Job) -> str:
     return " ".join(job.error.message.split()) if job.error and job.state is not State.SUCCEEDED else ""
 
 
-def follow(launcher: Launcher, ids: Iterable[str], *, timeout: float | None, quiet: bool) -> list[Job]:
-    """The jobs as they stand when all have ended, or after `timeout` seconds. `quiet` shows nothing on the way."""
+def follow(
+    launcher: Launcher,
+    ids: Iterable[str],
+    *,
+    timeout: float | None,
+    quiet: bool,
+    latest: dict[str, Job] | None = None,
+) -> list[Job]:
+    """The jobs as they stand when all have ended, or after `timeout` seconds. `quiet` shows nothing on the way.
+
+    `latest` is filled by id as they change: who is interrupted finds there what is known.
+    """
     ids = list(ids)
     changes = launcher.watch(ids, timeout=timeout)
+    latest = {} if latest is None else latest
     if quiet:
-        return list({job.id: job for job in changes}.values())
-    if sys.stderr.isatty():
-        return _live(changes, len(launcher.resolve_ids(ids)))
-    latest: dict[str, Job] = {}
-    for job in changes:
-        latest[job.id] = job
-        note(f"{job.name}\t{job.state}\t{outcome_of(job)}".rstrip())
+        latest.update((job.id, job) for job in changes)
+    elif sys.stderr.isatty():
+        _live(changes, len(launcher.resolve_ids(ids)), latest)
+    else:
+        for job in changes:
+            latest[job.id] = job
+            note(f"{job.name}\t{job.state}\t{outcome_of(job)}".rstrip())
     return list(latest.values())
 
 
-def _live(changes: Iterable[Job], total: int) -> list[Job]:
+def _live(changes: Iterable[Job], total: int, latest: dict[str, Job]) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -113,7 +124,7 @@ def _live(changes: Iterable[Job], total: int) -> list[Job]:
         for job in changes:
             with lock:
                 tally.update(job, time.monotonic())
-    return list(tally.latest.values())
+            latest[job.id] = job
 
 
 def _picture(tally: Tally, now: float) -> RenderableType:

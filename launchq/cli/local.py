@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -35,8 +35,9 @@ level_option = click.option(
 
 @dataclass(frozen=True)
 class World:
-    """What runs on this machine: the environment that reaches it, the worker, and the simulated cloud's address."""
+    """What runs on this machine: its Redis, the environment that reaches it, the worker, and the simulated cloud."""
 
+    redis_url: str = field(repr=False)
     environment: Mapping[str, str]
     worker: subprocess.Popen[bytes]
     sandbox: SandboxProcess | None
@@ -104,8 +105,8 @@ def up_command(with_sandbox: bool, processes: int | None, log_level: str) -> Exi
 
     with world(with_sandbox=with_sandbox, processes=processes, log_level=log_level) as running:
         note("Everything runs. In another terminal:")
-        if running.environment["LAUNCHQ_REDIS_URL"] != load().redis_url:
-            note(f"  export LAUNCHQ_REDIS_URL={running.environment['LAUNCHQ_REDIS_URL']}")
+        if running.redis_url != load().redis_url:
+            note(f"  export LAUNCHQ_REDIS_URL={running.redis_url}")
         note(
             "  launchq submit body.json --wait\nCtrl-C stops it all. What a throwaway Redis held is gone then."
         )
@@ -142,12 +143,14 @@ def world(
                 redis = stack.enter_context(_redis_on_a_good_port(RedisServer, any_port=fresh))
             except RedisNotFoundError as error:
                 raise click.ClickException(str(error)) from None
-            _set(environment, REDIS_URL=redis.url, BROKER_URL="")
+            redis_url = redis.url
+            _set(environment, REDIS_URL=redis_url, BROKER_URL="")
         else:
-            _set(environment, REDIS_URL=settings.redis_url)
+            # The worker finds it where we did: a URL that came from a file, for its password, stays out of the environment.
+            redis_url = settings.redis_url
             if with_sandbox:
                 _refuse_a_ledger_in_use(settings)
-        note(f"Redis: {without_password(environment['LAUNCHQ_REDIS_URL'])}")
+        note(f"Redis: {without_password(redis_url)}")
         if verify_delays:
             _set(environment, VERIFY_DELAYS=verify_delays)
         cloud = None
@@ -172,7 +175,7 @@ def world(
         # A session of its own: Ctrl-C at the terminal reaches us, and we stop things in their order.
         worker = subprocess.Popen(arguments, env=environment, start_new_session=True, stdout=log, stderr=log)
         stack.callback(_stop, worker, settings.request_timeout + STOP_MARGIN)
-        yield World(environment, worker, cloud)
+        yield World(redis_url, environment, worker, cloud)
 
 
 def _refuse_a_ledger_in_use(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -26,3 +27,18 @@ class Duration(click.ParamType[float]):
             return seconds(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class EventId(click.ParamType[str]):
+    """`1795479214479-0`, as events have it; Redis also takes the part before the dash alone."""
+
+    name = "event"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        given = str(value)
+        if given and not (
+            re.fullmatch(r"[0-9]{1,20}(-[0-9]{1,20})?", given)
+            and all(int(part) < 1 << 64 for part in given.split("-"))
+        ):
+            self.fail(f"{given!r} is no event's id; one looks like 1795479214479-0", param, ctx)
+        return given

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from config import SettingsError
-from tasks.errors import InputError, LaunchqError, LedgerError
+from tasks.errors import InputError, LaunchqError, LedgerError, SealedError
 from tasks.jobs import Job, rfc3339
 from tasks.states import State
 from tasks.verdicts import Verdict
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 WORKER_SILENCE = 10.0
 """Seconds of silence after which a worker does not count as alive."""
+
+
+INTERRUPTED = "Interrupted. Jobs that were submitted go on; `launchq list` shows them."
 
 
 class Exit(IntEnum):
@@ -54,7 +57,7 @@ def complain(error: Exception, *, as_json: bool) -> Exit:
     if isinstance(error, click.exceptions.Exit):
         return Exit(error.exit_code)
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        note("Interrupted. Jobs that were submitted go on; `launchq list` shows them.")
+        note(INTERRUPTED)
         return Exit.INTERRUPTED
     if isinstance(error, click.ClickException):
         text, code = error.format_message(), Exit.BAD_INPUT
@@ -73,7 +76,10 @@ def complain(error: Exception, *, as_json: bool) -> Exit:
                 + _bullets(str(error).splitlines())
             )
     elif isinstance(error, LaunchqError | SettingsError):
-        text, code = str(error), Exit.UNEXPECTED if isinstance(error, LedgerError) else Exit.BAD_INPUT
+        text, code = (
+            str(error),
+            (Exit.UNEXPECTED if isinstance(error, LedgerError | SealedError) else Exit.BAD_INPUT),
+        )
         if not as_json:
             note(f"launchq: {text}")
     else:
@@ -167,6 +173,13 @@ def account_line(account: Account) -> str:
     return f"{account.state} ({account.reason}{until}): {account.message}"
 
 
+def ledger_line(account: Account) -> str | None:
+    """What to know of the ledger's version: where a newer launchq uses it, this one may not read all of it."""
+    from ledger import calls, version
+
+    return None if account.version <= version.LEDGER_VERSION else calls.newer_ledger(account.version)
+
+
 def local(time: datetime | None) -> str:
     """A time as a person here reads it."""
     return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -193,4 +206,5 @@ def account_document(account: Account) -> dict[str, Any]:
             {"name": name, "lastSeenSeconds": round(age, 1)} for name, age in account.workers.items()
         ],
         "nextDueAt": rfc3339(account.next_due),
+        "ledgerVersion": account.version,
     }

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launchq.cli.options import Duration, json_option, show_script_option
+from launchq.cli.options import Duration, EventId, json_option, show_script_option
 from launchq.cli.output import (
+    INTERRUPTED,
     Exit,
     account_document,
     account_line,
     counts_line,
     exit_code_of,
+    ledger_line,
     local,
     note,
     outcome_of,
@@ -125,9 +127,14 @@ def wait_command(ids: tuple[str, ...], timeout: float | None, show_script: bool,
     """
     from launchq.cli.follow import follow
 
+    latest: dict[str, Job] = {}
     with Launcher() as launcher:
-        jobs = follow(launcher, ids, timeout=timeout, quiet=as_json)
-    code = exit_code_of(jobs)
+        try:
+            code = exit_code_of(follow(launcher, ids, timeout=timeout, quiet=as_json, latest=latest))
+        except KeyboardInterrupt:
+            note(INTERRUPTED)
+            code = Exit.INTERRUPTED
+    jobs = list(latest.values())
     if as_json:
         documents = [job.document(show_script=show_script) for job in jobs]
         print_json({"jobs": documents, "timedOut": code is Exit.TIMED_OUT})
@@ -137,7 +144,13 @@ def wait_command(ids: tuple[str, ...], timeout: float | None, show_script: bool,
 
 
 @click.command("events")
-@click.option("--after", metavar="EVENT", default="", help="Only events after this one (an event's id).")
+@click.option(
+    "--after",
+    type=EventId(),
+    metavar="EVENT",
+    default="",
+    help="Only events after this one (an event's id).",
+)
 @click.option(
     "-n", "count", type=click.IntRange(1, 100_000), default=50, show_default=True, help="The last N events."
 )
@@ -180,6 +193,8 @@ def _job_or_batch(launcher: Launcher, id_: str) -> Job | Batch:
 
 def _print_account(account: Account) -> None:
     click.echo(f"account: {account_line(account)}")
+    if newer := ledger_line(account):
+        click.echo(f"version: {newer}")
     token = account.token
     ends = f", ends {local(token['expiresAt'])}" if token["expiresAt"] else ""
     click.echo(f"token: from {token['source']}{ends}" if token["present"] else "token: none yet")

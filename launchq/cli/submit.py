@@ -10,6 +10,7 @@ import click
 from launchq.cli.inputs import count_option, read_files, unknown_option
 from launchq.cli.options import Duration, json_option
 from launchq.cli.output import (
+    INTERRUPTED,
     Exit,
     exit_code_of,
     note,
@@ -81,7 +82,7 @@ def submit_command(
     if timeout is not None and not wait_for_end:
         raise click.UsageError("--timeout goes with --wait")
     from launchq.launcher import Launcher, checked_batch, new_id
-    from tasks.jobs import Submission
+    from tasks.jobs import Job, Submission
 
     inputs = read_files(files, count, allow_unknown_fields)
     entries = inputs.entries
@@ -119,13 +120,23 @@ def submit_command(
             from launchq.cli.follow import follow
 
             ids = [receipt.id for receipt in receipts]
-            jobs = {job.id: job for job in follow(launcher, ids, timeout=timeout, quiet=as_json)}
-            code = exit_code_of(jobs.values())
+            jobs: dict[str, Job] = {}
+            try:
+                follow(launcher, ids, timeout=timeout, quiet=as_json, latest=jobs)
+                code = exit_code_of(jobs.values())
+            except KeyboardInterrupt:
+                # The ids of what was entered must not get lost with the wait.
+                note(INTERRUPTED)
+                code = Exit.INTERRUPTED
             for document in documents:
-                job = jobs[document["id"]].document()
-                document |= {name: job[name] for name in ("state", "instanceId", "error")}
+                known: dict[str, Any] = {"instanceId": None, "error": None}
+                if document["id"] in jobs:
+                    known = jobs[document["id"]].document()
+                document.update(
+                    (name, known[name]) for name in ("state", "instanceId", "error") if name in known
+                )
             if not as_json:
-                print_jobs([jobs[job_id] for job_id in dict.fromkeys(ids)])
+                print_jobs([jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in jobs])
             if code is Exit.TIMED_OUT:
                 note("still under way; `launchq wait` goes on waiting, `launchq list` shows where they stand")
         elif not as_json:

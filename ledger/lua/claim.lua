@@ -5,7 +5,8 @@
 --       age (ms) up to which a listing counts as one from before an attempt, age from which it is to be made again,
 --       rest (ms) after a listing that could not be made
 -- Returns {why, wake, wait, lookup, {token, version, left, life}, {id, attempt, request, tries, max attempts, spot, unique} ...}
---   why: '' or why nothing (more) could be claimed: 'paused', 'blocked', 'token', 'listing'
+--   why: '' or why nothing (more) could be claimed: 'paused', 'blocked', 'token', 'listing',
+--        'version' (a newer launchq uses the ledger)
 --   wait: ms until there may be something to claim; '' is until somebody acts
 --   lookup: '1' where the instances should be listed now
 --   left, life: ms for which the token is good, now and when it was stored; '' where that is unknown
@@ -23,7 +24,7 @@ local function handed_out(id)
 end
 
 -- While a shift with room keeps coming back, new jobs need no wake-up call.
-if ARGV[9] == '1' then
+if ARGV[9] == '1' and not outdated() then
   redis.call('SET', key('watch'), '1', 'PX', WATCH_MS)
 else
   redis.call('DEL', key('watch'))
@@ -44,6 +45,9 @@ if #before > 0 then
   return {'', '0', '0', '', token, jobs}
 end
 
+if outdated() then
+  return {'version', '0', '', '', token, {}}
+end
 if api_key == '' and not has_token(now) then
   return {'token', '0', '', '', token, {}}
 elseif api_key ~= '' and next_use(api_key) > now then

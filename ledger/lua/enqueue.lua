@@ -1,11 +1,12 @@
 -- Enters jobs, all of them or, where one conflicts, none. Safe to repeat: ids are made by the producer.
--- ARGV: base, 'enter' or 'check', batch id ('' is none), then 8 for each job:
+-- ARGV: base, 'enter' or 'check', batch id ('' is none), then 9 for each job:
 --       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'), spot ('1' or ''),
---       unique ('1': the job's tag is added to the name sent)
+--       unique ('1': the job's tag is added to the name sent),
+--       digests of the body ('' where bodies are not sealed), the first to be kept, each a sign that an older body is the same
 -- Returns {wake, {id, name, state, duplicate} for each job}, or {'conflict', {job id that exists, index} ...}.
 -- A conflict: the key or the entry stands for a job whose request is another one.
 
-local FIELDS = 8
+local FIELDS = 9
 local check, batch = ARGV[2] == 'check', ARGV[3]
 local now = now_ms()
 local entries = batch ~= '' and key('entries', batch) or nil
@@ -26,11 +27,20 @@ local function existing(at)
   return redis.call('EXISTS', key('job', ARGV[at])) == 1 and ARGV[at] or nil
 end
 
+-- Bodies may be sealed, and no two seals of the same one are alike. Without a digest, the older body was never sealed.
+local function same(job, at)
+  if not job[2] and job[1] == ARGV[at + 2] then
+    return true
+  end
+  local digests = ARGV[at + 8]
+  return digests ~= '' and string.find(digests, job[2] or redis.sha1hex(job[1]), 1, true)
+end
+
 local conflicts = {}
 for at = 4, #ARGV, FIELDS do
   local id = existing(at)
-  local request = id and redis.call('HGET', key('job', id), 'request')
-  if request and request ~= ARGV[at + 2] then
+  local job = id and redis.call('HMGET', key('job', id), 'request', 'digest')
+  if job and job[1] and not same(job, at) then
     conflicts[#conflicts + 1] = {id, (at - 4) / FIELDS}
   end
 end
@@ -41,6 +51,7 @@ if check then
   return {'0', {}}
 end
 
+mark_version()
 local jobs, entered = {}, 0
 for at = 4, #ARGV, FIELDS do
   local id, name = ARGV[at], ARGV[at + 1]
@@ -56,7 +67,7 @@ for at = 4, #ARGV, FIELDS do
     }
     local optional = {
       key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], spot = ARGV[at + 6], unique = ARGV[at + 7],
-      batchId = batch,
+      batchId = batch, digest = string.match(ARGV[at + 8], '%S+') or '',
     }
     for field, value in pairs(optional) do
       if value ~= '' then

@@ -1,6 +1,6 @@
 -- Notes which instances a listing showed, with the time at which each was first seen; and, at the listing's end, that it
 -- was made or could not be made. Safe to repeat.
--- ARGV: base, asker, '' (more follows), 'whole' (this was its end) or 'failed', how long it took (ms),
+-- ARGV: base, asker, '' (more follows), 'whole' (this was its end), 'failed' or 'given up', how long it took (ms),
 --       rest (ms) until the next turn, then the ids of instances
 -- Returns 1, or 0 where the asker's turn is over.
 

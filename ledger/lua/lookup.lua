@@ -3,12 +3,12 @@
 -- Safe to repeat: the turn is taken in the asker's name.
 -- ARGV: base, asker, how long the turn lasts unless it is kept (ms), limit, verify delays,
 --       fingerprint of an API key or '' (then the token is handed out)
--- Returns {'go' | 'wait' (another has the turn, or there is no token), {token, version, left, life}, {id, attempt, name, tries, max attempts, unique} ...}:
+-- Returns {'go' | 'wait' (another has the turn, there is no token, or a newer launchq uses the ledger), {token, version, left, life}, {id, attempt, name, tries, max attempts, unique} ...}:
 --   the jobs whose lookup is due
 
 local asker, lasts, limit, delays = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local now = now_ms()
-if ARGV[6] == '' and not has_token(now) then
+if outdated() or (ARGV[6] == '' and not has_token(now)) then
   return {'wait', {'', '', '', ''}, {}}
 end
 if redis.call('GET', key('lookup')) ~= asker and not redis.call('SET', key('lookup'), asker, 'NX', 'PX', lasts) then

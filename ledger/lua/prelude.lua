@@ -1,4 +1,5 @@
--- The head of every script. Before it stand generated tables: NAMES (keys.py), MOVES, ENDS, WATCHED and IN_DOUBT (states.py).
+-- The head of every script. Before it stand, generated: VERSION (version.py), NAMES (keys.py), MOVES, ENDS, WATCHED and
+-- IN_DOUBT (states.py).
 -- KEYS[1] is any key of the ledger (Redis Cluster routes by it); ARGV[1] is the base of all keys, '{launchq}:'.
 -- Times are Redis' own, in whole milliseconds.
 
@@ -22,6 +23,19 @@ end
 -- Whole numbers as text: Lua would write large ones as 1.7e+12.
 local function whole(number)
   return string.format('%.0f', number)
+end
+
+-- The version of the newest launchq that has used this ledger, as long as that is newer than this script's; or false.
+local function outdated()
+  local newest = redis.call('HGET', key('account'), 'version')
+  return newest and tonumber(newest) > VERSION and newest
+end
+
+-- From now on, workers of an older launchq leave this ledger alone.
+local function mark_version()
+  if not outdated() then
+    redis.call('HSET', key('account'), 'version', whole(VERSION))
+  end
 end
 
 local function count(state, batch, by)
@@ -181,6 +195,9 @@ end
 
 -- Leases that ran out: their workers died or were paused, and nobody knows what their calls did.
 local function expire_lost(now, delays)
+  if outdated() then
+    return  -- what is to become of them, the newer one knows
+  end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)) do
     local job = redis.call('HMGET', key('job', id), 'state', 'worker')
     if job[1] == 'submitting' then

@@ -1,9 +1,13 @@
 -- One beat of a worker's pulse: it is alive; leases that ran out; is a wake-up wanted.
 -- ARGV: base, worker, fingerprint of its credentials ('' is none), '1' if they are an API key, verify delays
--- Returns {wake, ms until there may be something to do, or ''}.
+-- Returns {wake, ms until there may be something to do, or ''}; where a newer launchq uses the ledger, its version behind
+-- them, and nothing is done.
 
 local now = now_ms()
 redis.call('ZADD', key('workers'), now, ARGV[2])
+if outdated() then
+  return {0, '', outdated()}
+end
 
 expire_lost(now, ARGV[5])
 

@@ -42,10 +42,17 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
         redis.call('DEL', key('batch', batch))
       end
     end
-    if job[5] then
+    local instances = {job[5] or nil}
+    for _, line in ipairs(redis.call('LRANGE', key('history', id), 0, -1)) do
+      local entry = cjson.decode(line)
+      if entry.event == 'surplus' then
+        instances[#instances + 1] = entry.instanceId
+      end
+    end
+    for _, instance in ipairs(instances) do
       -- Without an owner, but not new to anybody: no job that has been in doubt since before takes it for its own.
-      redis.call('HDEL', key('owners'), job[5])
-      redis.call('ZADD', key('seen'), 'XX', 0, job[5])
+      redis.call('HDEL', key('owners'), instance)
+      redis.call('ZADD', key('seen'), 'XX', 0, instance)
     end
     redis.call('DEL', key('job', id), key('history', id))
     redis.call('ZREM', key('ended'), id)

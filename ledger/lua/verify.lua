@@ -4,7 +4,7 @@
 -- ARGV: base, asker, verify delays, max attempts of jobs without their own, why the list could not be read ('' if it was
 --       read to its end),
 --       then for each job: id, attempt, name sent, delay of a next attempt (ms), number of instances of that name, their ids
--- Returns for each job its state, or 'stale'; nothing where the asker's turn is over.
+-- Returns for each job its state, or 'stale'; nothing where the asker's turn is over, or a newer launchq uses the ledger.
 --
 -- An instance is the job's where no other job owns it and the name carries the job's tag, or it was not there in the last
 -- listing before the first attempt that may have created it. Jobs that send one and the same name are interchangeable:
@@ -13,7 +13,7 @@
 local asker, delays, max_attempts, flaw = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local AGAIN_MS = 1000
 local now = now_ms()
-if redis.call('GET', key('lookup')) ~= asker then
+if outdated() or redis.call('GET', key('lookup')) ~= asker then
   return {}
 end
 local at, settled = lookups_at(delays)

@@ -13,6 +13,8 @@ from datetime import datetime
 import pytest
 
 from harness import World, body, wait_until
+from ledger import calls
+from ledger.version import LEDGER_VERSION
 from sandbox import CloudOptions
 from tasks.states import State
 
@@ -63,6 +65,7 @@ def test_the_documents_have_exactly_the_promised_fields(world: World) -> None:
     account = world.run("status", "--json").document
     assert account["account"]["state"] == "open"
     assert account["token"]["present"]
+    assert account["ledgerVersion"] == LEDGER_VERSION
     assert len(account["workers"]) == 1
     events = world.run("events", "--json").document["events"]
     assert [event["state"] for event in events] == ["queued", "submitting", "succeeded"]
@@ -123,6 +126,9 @@ def test_waiting_ends_with_the_promised_exit_codes(make_world: Callable[..., Wor
         ["submit", "-", "--use-token"],
         ["list", "--state", "sleeping"],
         ["auth", "set-token"],
+        ["events", "--after", "garbage"],
+        ["events", "--after", "1-2-3"],
+        ["events", "--after", "18446744073709551616"],
     ],
     ids=" ".join,
 )
@@ -253,6 +259,46 @@ def test_several_files_and_json_lines_make_one_submission(world: World) -> None:
     assert world.launcher.batch("b").total == 3
 
 
+def test_doctor_tells_whether_secrets_are_sealed_and_can_be_opened_here(world: World) -> None:
+    def secrets(key: str) -> tuple[str, str]:
+        checks = world.run("doctor", "--json", secret_key=key).document["checks"]
+        [check] = [check for check in checks if check["name"] == "secrets"]
+        return check["status"], check["detail"]
+
+    old, new, strange = (world.run("auth", "new-key").out.strip() for _ in range(3))
+    assert secrets(old)[0] == "ok"
+    world.run("submit", "-", stdin=json.dumps(body("before")))
+    assert secrets(old) == (
+        "warn",
+        "sealed from now on, but 1 looked at were entered before, and are in the clear",
+    )
+    world.launcher.cancel([job.id for job in world.launcher.list_jobs()])
+    world.launcher.ledger.run(calls.tidy(0))
+    world.run("submit", "-", stdin=json.dumps(body("sealed")), secret_key=old)
+    assert secrets(f"{new},{old}") == ("ok", "sealed in Redis; 1 looked at, all can be opened here")
+    for key in (strange, ""):
+        status, detail = secrets(key)
+        assert status == "fail"
+        assert "LAUNCHQ_SECRET_KEY" in detail
+        shown = world.run("list", "--json", secret_key=key)
+        assert shown.code == 0
+        assert [(job["name"], job["request"]) for job in shown.document["jobs"]] == [("sealed", None)]
+        assert world.run("status", shown.document["jobs"][0]["id"], "--show-script", secret_key=key).code == 0
+
+
+def test_a_new_key_is_one_that_the_settings_take_and_no_two_are_alike(world: World) -> None:
+    one = world.run("auth", "new-key", redis_url="redis://127.0.0.1:9/0")  # needs no Redis
+    two = world.run("auth", "new-key", "--json")
+    assert (one.code, one.err, two.code) == (0, "", 0)
+    assert one.out.strip() != two.document["key"]
+    keys = f"{one.out.strip()},{two.document['key']}"
+    assert world.run("list", secret_key=keys).code == 0
+    refused = world.run("list", secret_key="no-key")
+    assert refused.code == 2
+    assert "launchq auth new-key" in refused.err
+    assert "no-key" not in refused.err
+
+
 def test_doctor_tells_what_is_missing_and_what_could_be_lost(world: World) -> None:
     ran = world.run("doctor", "--json", redsi_url="typo")
     checks = {check["name"]: check for check in ran.document["checks"]}
@@ -263,10 +309,69 @@ def test_doctor_tells_what_is_missing_and_what_could_be_lost(world: World) -> No
     assert checks["eviction"]["status"] == "ok"
     assert checks["api"]["status"] == "ok"
     assert "LAUNCHQ_REDSI_URL" in checks["settings"]["detail"]
+    assert checks["secrets"]["status"] == "warn"
+    assert "LAUNCHQ_SECRET_KEY" in checks["secrets"]["detail"]
     world.worker(processes=1)
     world.launcher.submit(body())
     assert world.run("doctor").code == 0
     assert world.run("doctor", redis_url="redis://127.0.0.1:9/0").code == 1
+
+
+def test_doctor_looks_at_a_broker_of_its_own(world: World) -> None:
+    def checks(**settings: str) -> dict[str, dict[str, str]]:
+        return {one["name"]: one for one in world.run("doctor", "--json", **settings).document["checks"]}
+
+    assert "broker" not in checks()
+    assert checks(broker_url=world.redis.url.replace("/0", "/1"))["broker"]["status"] == "ok"
+    gone = checks(broker_url="redis://:secret-word@127.0.0.1:9/0")["broker"]
+    assert gone["status"] == "fail"
+    assert "127.0.0.1:9" in gone["detail"]
+    assert "secret-word" not in str(gone)
+
+
+def test_an_impossible_port_is_an_error_of_the_settings(world: World) -> None:
+    ran = world.run("list", "--json", redis_url="redis://127.0.0.1:99999/0")
+    assert ran.code == 2
+    assert "LAUNCHQ_REDIS_URL" in ran.document["error"]["message"]
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("words", [["submit", "-", "--batch", "b", "--wait"], ["wait", "b"]], ids=" ".join)
+def test_who_is_interrupted_while_waiting_still_gets_the_one_document(world: World, words: list[str]) -> None:
+    requests = [body("one"), body("two")]
+    if words[0] == "wait":
+        world.launcher.submit_many(requests, batch="b")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launchq", *words, "--json"],
+        env=world.environment, cwd=world.folder, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(requests))
+        process.stdin.close()
+        process.stdin = None
+        raw = world.launcher.ledger.redis
+        wait_until(
+            lambda: any(client["cmd"] == "xread" for client in raw.client_list()),
+            description="the command waits for events",
+        )
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, err
+    jobs = json.loads(out)["jobs"]
+    assert [
+        (job["name"], job["state"], job["instanceId"], job["error"])
+        for job in sorted(jobs, key=lambda job: job["name"])
+    ] == [
+        ("one", "queued", None, None),
+        ("two", "queued", None, None),
+    ]
+    assert {job["id"] for job in jobs} == set(world.launcher.resolve_ids(["b"]))
+    assert "Interrupted" in err
 
 
 def test_every_command_has_help_with_an_example() -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import ValidationError
 
 from config import Settings, SettingsError, load, seconds
+from config.celery_settings import celery_settings
 from config.settings import unknown_names, without_password
 
 SECRET = "s3cret-value"
+FERNET_KEY = "A" * 43 + "="
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +47,13 @@ class TestDefaults:
             ("username", ""),
             ("password", None),
             ("api_key", None),
+            ("secret_key", None),
             ("request_timeout", 30),
             ("concurrency", 100),
             ("max_attempts", 8),
             ("backoff_base", 1),
             ("backoff_cap", 60),
+            ("verify_delays", (5, 15, 45)),
             ("capacity_interval", 30),
             ("capacity_messages", ()),
             ("balance_messages", ()),
@@ -216,6 +221,12 @@ class TestWhatIsRefused:
         [
             ("REDIS_URL", "http://host"),
             ("REDIS_URL", "127.0.0.1:6379"),
+            ("REDIS_URL", "redis://127.0.0.1:99999/0"),
+            ("REDIS_URL", "redis://127.0.0.1:0/0"),
+            ("REDIS_URL", "redis://127.0.0.1:six/0"),
+            ("BROKER_URL", "redis://127.0.0.1:99999/0"),
+            ("BROKER_URL", "redis://127.0.0.1:1;redis://127.0.0.1:99999"),
+            ("API_URL", "http://127.0.0.1:99999/api"),
             ("PREFIX", "a b"),
             ("PREFIX", "a}b"),
             ("PREFIX", "{a"),
@@ -232,6 +243,12 @@ class TestWhatIsRefused:
             ("BACKOFF_BASE", "0"),
             ("BACKOFF_CAP", "inf"),
             ("CAPACITY_INTERVAL", "0s"),
+            ("VERIFY_DELAYS", "0,5"),
+            ("VERIFY_DELAYS", "5,,15"),
+            ("VERIFY_DELAYS", "15,5"),
+            ("VERIFY_DELAYS", "5,5"),
+            ("VERIFY_DELAYS", "soon"),
+            ("VERIFY_DELAYS", ",".join(map(str, range(1, 23)))),
             ("RETENTION", "7w"),
             ("RETENTION", "0"),
             ("SHIFT_SECONDS", "0"),
@@ -240,6 +257,11 @@ class TestWhatIsRefused:
             ("ACCESS_TOKEN", "a\nb"),
             ("PASSWORD", "a\x00b"),
             ("API_KEY", "a\rb"),
+            ("SECRET_KEY", "too-short"),
+            ("SECRET_KEY", f"{FERNET_KEY},"),
+            ("SECRET_KEY", f"{FERNET_KEY} {FERNET_KEY}"),
+            ("SECRET_KEY", FERNET_KEY[:-1]),
+            ("SECRET_KEY", FERNET_KEY.replace("A", "+")),
         ],
     )
     def test_each_names_its_variable(self, name: str, value: str) -> None:
@@ -280,6 +302,8 @@ class TestSecrets:
             ("API_URL", f"https://user:{SECRET}@host"),
             ("API_URL", f"https://user:[{SECRET}]@host"),
             ("CONCURRENCY", SECRET),
+            ("SECRET_KEY", SECRET),
+            ("SECRET_KEY", f"{FERNET_KEY},{SECRET}"),
             ("PREFIX", f"{SECRET} pasted into the wrong line"),
         ],
     )
@@ -305,11 +329,13 @@ class TestSecrets:
                 "LAUNCHQ_ACCESS_TOKEN": f"token-{SECRET}",
                 "LAUNCHQ_PASSWORD": f"password-{SECRET}",
                 "LAUNCHQ_API_KEY": f"key-{SECRET}",
+                "LAUNCHQ_SECRET_KEY": FERNET_KEY,
                 "LAUNCHQ_REDIS_URL": f"redis://:{SECRET}@host/0",
                 "LAUNCHQ_BROKER_URL": f"amqp://user:{SECRET}@host",
             }
         )
-        for shown in (repr(settings), str(settings), f"{settings.password}"):
+        for shown in (repr(settings), str(settings), f"{settings.password}", f"{settings.secret_key}"):
+            assert FERNET_KEY not in shown
             assert SECRET not in shown
             assert "@host" not in shown
 
@@ -374,3 +400,51 @@ class TestValues:
         assert not load({"LAUNCHQ_USERNAME": "u"}).can_log_in
         assert not load({"LAUNCHQ_PASSWORD": "p"}).can_log_in
         assert load({"LAUNCHQ_USERNAME": "u", "LAUNCHQ_PASSWORD": "p"}).can_log_in
+
+
+class TestSecretKeys:
+    def test_none_is_none(self) -> None:
+        assert load({}).secret_keys == ()
+        assert load({"LAUNCHQ_SECRET_KEY": ""}).secret_keys == ()
+
+    def test_several_keep_their_order(self) -> None:
+        newer = FERNET_KEY.replace("A", "B")
+        assert load({"LAUNCHQ_SECRET_KEY": f" {newer} , {FERNET_KEY}"}).secret_keys == (newer, FERNET_KEY)
+
+    def test_what_is_taken_is_what_the_library_takes(self) -> None:
+        key = Fernet.generate_key().decode()
+        assert load({"LAUNCHQ_SECRET_KEY": key}).secret_keys == (key,)
+        Fernet(FERNET_KEY)
+
+    def test_the_refusal_says_how_to_make_one(self) -> None:
+        assert "launchq auth new-key" in refused({"LAUNCHQ_SECRET_KEY": "password123"})
+
+    @pytest.mark.parametrize(
+        ("given", "shown"),
+        [
+            ("rediss://u:p@host/0?ssl_password=p", "rediss://u:***@host/0?ssl_password=***"),
+            (
+                "rediss://host/0?ssl_ca_certs=ca&ssl_password=p&x=1",
+                "rediss://host/0?ssl_ca_certs=ca&ssl_password=***&x=1",
+            ),
+        ],
+    )
+    def test_the_password_of_a_client_certificate_is_not_shown(self, given: str, shown: str) -> None:
+        assert without_password(given) == shown
+
+
+class TestBrokerOverTls:
+    @pytest.mark.parametrize(
+        ("url", "seen"),
+        [
+            ("redis://host/0", "redis://host/0"),
+            ("amqps://host//", "amqps://host//"),
+            ("rediss://:p%40@host/0", "rediss://:p%40@host/0?ssl_cert_reqs=required"),
+            ("rediss://host?ssl_ca_certs=/a%20b", "rediss://host?ssl_ca_certs=/a%20b&ssl_cert_reqs=required"),
+            ("rediss://host/0?ssl_cert_reqs=none", "rediss://host/0?ssl_cert_reqs=none"),
+        ],
+    )
+    def test_certificates_are_checked_unless_somebody_says_that_they_are_not_to_be(
+        self, url: str, seen: str
+    ) -> None:
+        assert celery_settings(load({"LAUNCHQ_BROKER_URL": url}))["broker_url"] == seen

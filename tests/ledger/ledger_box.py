@@ -13,6 +13,7 @@ from harness import wait_until
 from ledger import Ledger, calls
 from ledger.calls import AccountNews, Claim, Claimed, Done, Doubt, Finding, Report, Turn
 from ledger.keys import NAMES
+from ledger.vault import PLAIN, Vault
 from tasks.jobs import Happening, Job, Submission
 from tasks.retry import Outcome
 from tasks.states import ENDS, IN_DOUBT, MOVES, WATCHED, Event, State
@@ -64,9 +65,9 @@ def report(job: Claimed, event: Event, **outcome: Any) -> Report:
 class Box:
     """One ledger under one prefix."""
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, keys: Sequence[str] = ()) -> None:
         self.url, self.prefix = url, prefix
-        self.ledger = Ledger(url, prefix)
+        self.ledger = Ledger(url, prefix, Vault(keys))
         self.redis: Any = self.ledger.redis
         self.keys = self.ledger.keys
 
@@ -108,6 +109,7 @@ class Box:
                 api_key=api_key,
                 first=first,
                 watching=watching,
+                vault=self.ledger.vault,
             )
         )
 
@@ -197,7 +199,9 @@ class Box:
     def turn(self, asker: str = "asker", *, lasts: float = 60, limit: int = 1000) -> Turn:
         """Ask for the turn to list the instances."""
         return self.ledger.run(
-            calls.lookup_turn(asker, lasts=lasts, limit=limit, verify_delays=DELAYS, api_key=API_KEY)
+            calls.lookup_turn(
+                asker, lasts=lasts, limit=limit, verify_delays=DELAYS, api_key=API_KEY, vault=PLAIN
+            )
         )
 
     def verify(
@@ -314,8 +318,9 @@ class Box:
         return list(self.read(job_id).history)
 
     def account(self) -> dict[str, str]:
-        """The account's hash, as it is."""
+        """The account's hash, as it is, but for the mark that every producer and worker leaves."""
         found: dict[str, str] = self.redis.hgetall(self.keys.account)
+        found.pop("version", None)
         return found
 
     def events(self, *job_ids: str) -> list[tuple[str, str]]:

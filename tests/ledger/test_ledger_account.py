@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from harness import wait_until
 from ledger import calls
 from ledger.calls import LOGIN_WAIT_CAP, HeldToken
+from ledger.vault import PLAIN
 from ledger_box import API_KEY, DELAYS, TINY, UNTOUCHED, Box, report
 from tasks.states import Event, State
 
@@ -21,7 +22,7 @@ def turn(
 
 def store(box: Box, token: str = "secret-token", **fields: object) -> bool:
     values: dict[str, object] = {"source": "login", "life": 3600.0, **fields}
-    return box.ledger.run(calls.store_token(token, **values))  # type: ignore[arg-type]
+    return box.ledger.run(calls.store_token(token, vault=box.ledger.vault, **values))  # type: ignore[arg-type]
 
 
 def held(box: Box) -> HeldToken | None:
@@ -203,7 +204,7 @@ class TestToken:
         assert token.value == "newly configured"
 
     def test_it_is_not_in_what_a_call_shows(self) -> None:
-        assert "secret" not in repr(calls.store_token("secret-token", source="login"))
+        assert "secret" not in repr(calls.store_token("secret-token", vault=PLAIN, source="login"))
         assert "secret" not in repr(HeldToken("secret-token", "1", None, None))
 
 
@@ -310,6 +311,29 @@ class TestRefusedApiKey:
         assert len(box.claim().jobs) == 2
 
 
+class TestEvicting:
+    def test_it_stops_claims_until_redis_no_longer_evicts(self, box: Box) -> None:
+        [job_id] = box.enter("a")
+        assert box.ledger.run(calls.evicting("it throws away jobs"))
+        assert not box.ledger.run(calls.evicting("it throws away jobs")), "no news"
+        claim = box.claim()
+        assert (claim.why, claim.wait, claim.jobs) == ("blocked", None, ())
+        assert box.tick() == (False, None)
+        account = box.ledger.run(calls.status())
+        assert (account.state, account.reason, account.message, account.until) == (
+            "blocked", "evicting", "it throws away jobs", None,
+        )  # fmt: skip
+        assert box.ledger.run(calls.evicting(""))
+        assert box.take().id == job_id
+
+    def test_it_opens_nothing_else(self, box: Box) -> None:
+        box.enter("a")
+        box.settle(report(box.take(), Event.DEFER, category="balance", message="no", blocks=True))
+        before = box.picture()
+        assert not box.ledger.run(calls.evicting(""))
+        assert box.picture() == before
+
+
 class TestGreet:
     def test_credentials_that_nobody_refused_open_it(self, box: Box) -> None:
         box.ledger.run(calls.block("wrong password", credentials="wrong", refused=True))
@@ -319,8 +343,8 @@ class TestGreet:
     def test_refused_ones_do_not(self, box: Box) -> None:
         turn(box, "a", credentials="wrong")
         box.ledger.run(calls.block("wrong password", asker="a", credentials="wrong", refused=True))
-        before = box.picture()
         assert not box.ledger.run(calls.greet("wrong"))
+        before = box.picture()
         assert not box.ledger.run(calls.greet(""))
         assert box.picture() == before
 
@@ -333,7 +357,8 @@ class TestGreet:
 
     def test_an_open_account_is_left_alone(self, box: Box) -> None:
         assert not box.ledger.run(calls.greet("right"))
-        assert box.names() == UNTOUCHED
+        assert box.names() == sorted([*UNTOUCHED, "account"])
+        assert box.account() == {}
 
 
 class TestPulseWithoutToken:

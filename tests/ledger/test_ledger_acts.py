@@ -7,6 +7,7 @@ import pytest
 from harness import wait_until
 from ledger import calls
 from ledger.calls import Done, Report
+from ledger.vault import PLAIN
 from ledger_box import DELAYS, UNTOUCHED, Box, report, submission
 from tasks.errors import NotFoundError
 from tasks.retry import Outcome
@@ -296,7 +297,7 @@ class TestTidy:
         assert box.tidy(retention=0) == 1
         assert box.ledger.jobs([job_id]) == [None]
         left = {name for name in box.names() if not name.startswith("claim:")}
-        assert left <= {"counts", "events", "wake", "listing", "seen"}
+        assert left <= {"account", "counts", "events", "wake", "listing", "seen"}
         assert set(box.redis.hvals(box.keys.base + "counts")) == {"0"}
 
     @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
@@ -395,7 +396,7 @@ class TestTidy:
             box.in_state(state, f"n-{state}", batch="nightly")
         box.enter("keyed", key="k")
         box.ledger.run(calls.refuse("task-1", name="x", message="no"))
-        box.ledger.run(calls.store_token("t", source="login", life=60, credentials="c"))
+        box.ledger.run(calls.store_token("t", vault=PLAIN, source="login", life=60, credentials="c"))
         box.tick()
         retrying, submitting, verifying = (
             next(job.id for job in box.ledger.list_jobs(state=state))

@@ -8,6 +8,7 @@ import pytest
 
 from harness import wait_until
 from ledger import Ledger, calls
+from ledger.vault import PLAIN
 from ledger_box import API_KEY, TINY, Box, report, submission
 from tasks.states import ENDS, WATCHED, Event, State
 
@@ -255,7 +256,7 @@ class TestAccount:
 
     def test_with_a_token_it_comes_with_the_jobs(self, box: Box) -> None:
         box.enter("a")
-        box.ledger.run(calls.store_token("secret-token", source="login", life=3600))
+        box.ledger.run(calls.store_token("secret-token", vault=PLAIN, source="login", life=3600))
         claim = box.claim(api_key="")
         assert len(claim.jobs) == 1
         assert claim.token is not None
@@ -266,7 +267,7 @@ class TestAccount:
 
     def test_a_token_whose_end_is_not_known_is_good(self, box: Box) -> None:
         box.enter("a")
-        box.ledger.run(calls.store_token("secret-token", source="set-token"))
+        box.ledger.run(calls.store_token("secret-token", vault=PLAIN, source="set-token"))
         claim = box.claim(api_key="")
         assert len(claim.jobs) == 1
         assert claim.token is not None
@@ -274,13 +275,13 @@ class TestAccount:
 
     def test_a_token_that_has_ended_is_none(self, box: Box) -> None:
         box.enter("a")
-        box.ledger.run(calls.store_token("secret-token", source="login", life=TINY))
+        box.ledger.run(calls.store_token("secret-token", vault=PLAIN, source="login", life=TINY))
         box.wait_for_time(box.now() + 2)
         claim = box.claim(api_key="")
         assert (claim.why, claim.jobs) == ("token", ())
 
     def test_who_needs_no_token_gets_none(self, box: Box) -> None:
-        box.ledger.run(calls.store_token("secret-token", source="login"))
+        box.ledger.run(calls.store_token("secret-token", vault=PLAIN, source="login"))
         assert box.claim(api_key=API_KEY).token is None
 
 
@@ -324,6 +325,7 @@ def test_many_workers_at_once_take_each_job_once(box: Box) -> None:
                     api_key=API_KEY,
                     first=False,
                     watching=False,
+                    vault=PLAIN,
                 )
             )
             taken.extend(job.id for job in claim.jobs)

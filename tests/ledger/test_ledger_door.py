@@ -14,6 +14,7 @@ from redis.retry import Retry
 from ledger import AsyncLedger, Ledger, calls
 from ledger.keys import NAMES, Keys
 from ledger.scripts import Script, _head, script
+from ledger.vault import PLAIN
 from ledger_box import DELAYS, Box, report, submission
 from tasks.errors import LedgerError
 from tasks.states import ENDS, MOVES, Event, State
@@ -53,7 +54,7 @@ class TestScripts:
         for state in (State.SUCCEEDED, State.SUBMITTING):
             box.in_state(state, f"n-{state}", batch="nightly")
         box.enter("k", key="k")
-        box.ledger.run(calls.store_token("t", source="login"))
+        box.ledger.run(calls.store_token("t", vault=PLAIN, source="login"))
         box.tick()
         tagged = "{" + box.prefix + "}:"
         names = list(box.redis.scan_iter(match=f"*{box.prefix}*", count=1000))
@@ -78,9 +79,11 @@ class TestScripts:
 class TestArguments:
     def test_what_may_be_secret_is_not_shown(self) -> None:
         for call in (
-            calls.enqueue([submission("a", body="secret")]),
-            calls.store_token("secret", source="x"),
-            calls.claim("c", limit=1, lease=1, worker="w", api_key="secret", first=True, watching=True),
+            calls.enqueue([submission("a", body="secret")], vault=PLAIN),
+            calls.store_token("secret", vault=PLAIN, source="x"),
+            calls.claim(
+                "c", limit=1, lease=1, worker="w", api_key="secret", first=True, watching=True, vault=PLAIN
+            ),
         ):
             assert "secret" not in repr(call)
         assert "secret" not in repr(submission("a", body="secret"))
@@ -139,7 +142,9 @@ class TestAsync:
         ledger = AsyncLedger(box.url, box.prefix)
         try:
             claim = await ledger.run(
-                calls.claim("c1", limit=5, lease=60, worker="w", api_key="k", first=True, watching=False)
+                calls.claim(
+                    "c1", limit=5, lease=60, worker="w", api_key="k", first=True, watching=False, vault=PLAIN
+                )
             )
             assert [job.id for job in claim.jobs] == [job_id]
             assert await ledger.run(
@@ -199,6 +204,6 @@ class TestOutOfReach:
 def test_what_the_server_says_of_itself(box: Box) -> None:
     server = box.ledger.server()
     assert server["maxmemory_policy"] == "noeviction"
-    assert (server["appendonly"], server["appendfsync"]) == ("no", "everysec")
+    assert (server["aof_enabled"], server["appendfsync"]) == (0, "everysec")
     assert 0 < server["latency"] < 5
     assert "redis_version" in server

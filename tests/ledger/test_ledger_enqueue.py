@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ledger import calls, door
+from ledger.vault import PLAIN
 from ledger_box import UNTOUCHED, Box, request, submission
 from tasks.errors import LedgerError, RefusedError
 from tasks.jobs import Submission
@@ -178,7 +179,7 @@ class TestRepeatedByTheClient:
 
     def test_the_same_call_again_is_no_duplicate(self, box: Box) -> None:
         many = [submission("a", key="ka"), submission("b", key="kb")]
-        call = calls.enqueue(many)
+        call = calls.enqueue(many, vault=PLAIN)
         first = box.ledger.run(call)
         before = box.picture()
         again = box.ledger.run(call)
@@ -187,7 +188,7 @@ class TestRepeatedByTheClient:
         assert box.picture() == before
 
     def test_also_when_a_worker_has_been_quick(self, box: Box) -> None:
-        call = calls.enqueue([submission("a", id="j1")])
+        call = calls.enqueue([submission("a", id="j1")], vault=PLAIN)
         box.ledger.run(call)
         box.take()
         [receipt] = box.ledger.run(call).receipts
@@ -195,7 +196,9 @@ class TestRepeatedByTheClient:
         assert box.claim().jobs == ()
 
     def test_in_a_batch(self, box: Box) -> None:
-        call = calls.enqueue([submission("a", entry="a"), submission("b", entry="b")], batch="nightly")
+        call = calls.enqueue(
+            [submission("a", entry="a"), submission("b", entry="b")], batch="nightly", vault=PLAIN
+        )
         first = box.ledger.run(call)
         assert box.ledger.run(call).receipts == first.receipts
         assert box.ledger.batch("nightly").total == 2
@@ -246,7 +249,7 @@ class TestManyGroups:
             checked += 1
             if checked == 3:
                 other = submission("n5", id="theirs", entry="n5", body=request("n5", x=1))
-                check(calls.enqueue([other], batch="nightly"))
+                check(calls.enqueue([other], batch="nightly", vault=PLAIN))
             return result
 
         monkeypatch.setattr(box.ledger, "run", run)

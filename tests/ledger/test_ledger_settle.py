@@ -313,20 +313,12 @@ class TestSurplus:
         box.settle(report(second, Event.FAIL))  # no call of the name is under way any more
         assert box.look_up_until_settled(other.id, {"i-1": "a"})[-1] == "retrying"
 
-    @pytest.mark.xfail(strict=True, reason="tidy.lua knows of a job's own instance only")
     def test_it_goes_with_its_job(self, box: Box) -> None:
         first = self.given_up(box)
         box.settle(report(first, Event.CREATE), report(replace(first, attempt="2"), Event.FAIL))
         box.wait_for_time(box.now())
         assert box.tidy() == 1
         assert box.owners() == {}
-
-    @pytest.mark.xfail(strict=True, reason="a surplus moves no job: its next attempt buys another one")
-    def test_while_no_other_attempt_is_under_way_it_is_the_jobs(self, box: Box) -> None:
-        first = self.given_up(box)
-        assert box.settle(report(replace(first, attempt="2"), Event.DEFER)) == ["retrying"]
-        box.settle(report(first, Event.CREATE, instance_id="i-1"))
-        assert box.claim().jobs == ()
 
     def test_it_stands_in_the_history(self, box: Box) -> None:
         first = self.given_up(box)

@@ -9,6 +9,7 @@ import pytest
 from harness import wait_until
 from ledger import calls
 from ledger.calls import Doubt, Report
+from ledger.vault import PLAIN
 from ledger_box import API_KEY, DELAYS, TINY, Box, report
 from tasks.jobs import sent_name
 from tasks.retry import Outcome
@@ -500,8 +501,11 @@ class TestFences:
     @pytest.mark.parametrize("next_one", ["", "other"])
     def test_nor_who_has_had_it(self, box: Box, next_one: str) -> None:
         doubt = self.asked(box)
-        box.turn("asker", lasts=TINY)
+        assert box.ledger.run(calls.keep_turn("lookup", "asker", lasts=TINY))
         wait_until(lambda: "lookup" not in box.names(), description="the turn to end", interval=0.0005)
+        assert not box.ledger.run(calls.keep_turn("lookup", "asker", lasts=60)), (
+            "what is over is not taken again"
+        )
         if next_one:
             assert box.turn(next_one).mine
         before = box.picture()
@@ -546,9 +550,11 @@ class TestTurn:
         other = box.turn("other")
         assert (other.mine, other.doubts) == (False, ())
 
-    def test_it_is_kept_by_asking_again(self, box: Box) -> None:
+    def test_it_is_kept_by_who_has_it_and_by_nobody_else(self, box: Box) -> None:
         box.turn("one", lasts=1)
-        assert box.turn("one", lasts=60).mine
+        assert not box.ledger.run(calls.keep_turn("lookup", "other", lasts=60))
+        assert box.redis.pttl(box.keys.base + "lookup") <= 1000
+        assert box.ledger.run(calls.keep_turn("lookup", "one", lasts=60))
         assert box.redis.pttl(box.keys.base + "lookup") > 1000
 
     def test_it_ends_by_itself(self, box: Box) -> None:
@@ -586,13 +592,13 @@ class TestTurn:
     def test_without_a_token_nobody_gets_it(self, box: Box) -> None:
         def turn() -> calls.Turn:
             return box.ledger.run(
-                calls.lookup_turn("one", lasts=60, limit=9, verify_delays=DELAYS, api_key="")
+                calls.lookup_turn("one", lasts=60, limit=9, verify_delays=DELAYS, api_key="", vault=PLAIN)
             )
 
         assert not turn().mine
         assert box.turn("other").mine, "who has an API key needs none"
         box.redis.delete(box.keys.base + "lookup")
-        box.ledger.run(calls.store_token("secret-token", source="login", life=3600))
+        box.ledger.run(calls.store_token("secret-token", source="login", life=3600, vault=PLAIN))
         with_token = turn()
         assert with_token.mine
         assert with_token.token is not None

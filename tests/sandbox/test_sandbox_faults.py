@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -75,6 +76,18 @@ async def test_429_may_say_when_to_come_back(client: Client, fault: str, retry_a
     ) as response:
         assert (response.status, response.headers.get("Retry-After")) == (429, retry_after)
         assert "message" in await response.json()
+    assert made(client) == 0
+
+
+async def test_429_may_name_a_date(client: Client) -> None:
+    client.server.cloud.faults.script("429-date:2")
+    async with client.session.post(
+        client.server.api_url + "/instance/create", data="{}", headers=client.headers
+    ) as response:
+        date, until = (
+            parsedate_to_datetime(response.headers[name]).timestamp() for name in ("Date", "Retry-After")
+        )
+    assert 2 <= until - date <= 3
     assert made(client) == 0
 
 

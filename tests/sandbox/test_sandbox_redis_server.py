@@ -75,6 +75,30 @@ def test_a_durable_one_keeps_its_data_over_a_crash_and_a_restart() -> None:
             assert (server.url, client.get("kept")) == (url, "yes")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can change the limits of a running process")
+@pytest.mark.parametrize("fsync", ["everysec", "always"])
+def test_a_full_disk_makes_it_refuse_changes_or_end_until_there_is_room(fsync: str) -> None:
+    with RedisServer(append_only=True, append_fsync=fsync) as server, connect(server) as client:
+        client.set("before", "yes")
+        server.fill_disk()
+        if fsync == "everysec":
+            client.set("meets it", "in memory alone")
+            with pytest.raises(redis.ResponseError, match="MISCONF"):
+                client.set("after", "no")
+            assert client.get("before") == "yes"
+            server.free_disk()
+        else:
+            with pytest.raises(redis.ConnectionError):
+                client.set("after", "no")
+            server.kill()
+            server.start()
+        wait_until_blocking(
+            lambda: client.info("persistence")["aof_last_write_status"] == "ok",
+            description="it writes again",
+        )
+        assert (client.get("before"), client.get("after"), client.set("after", "yes")) == ("yes", None, True)
+
+
 def test_a_paused_one_is_silent_until_it_goes_on() -> None:
     with RedisServer() as server:
         with redis.Redis.from_url(server.url, socket_timeout=0.2, retry=None) as client:

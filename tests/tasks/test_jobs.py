@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import body
-from tasks.errors import InputError
+from tasks.errors import InputError, OutdatedError
 from tasks.jobs import (
     KEY_LENGTH,
     Batch,
@@ -84,8 +84,8 @@ def test_the_init_script_is_shown_only_where_asked_for() -> None:
 
 
 def test_a_state_that_is_not_of_the_table_is_an_error_not_a_guess() -> None:
-    with pytest.raises(ValueError, match="dreaming"):
-        job(state="dreaming")
+    with pytest.raises(OutdatedError, match=r"job j1 is 'unheard-of'.*newer launchq"):
+        job(state="unheard-of")
 
 
 def counts(**numbers: int) -> dict[State, int]:

@@ -11,7 +11,7 @@ import pytest
 import respx
 
 from worker.cloud import Cloud, Credential
-from worker.instances import PAGE_TRIES, Listing, list_all
+from worker.instances import PAGE_TRIES, Listing, Renew, list_all
 
 TOKEN = Credential.token("t")
 
@@ -39,16 +39,14 @@ class Api:
         return page_of(rows, len(self.ids) if self.tells_total else None, number, size)
 
 
-async def listing_of(answer: Callable[[httpx.Request], httpx.Response] | Any) -> Listing:
+async def listing_of(
+    answer: Callable[[httpx.Request], httpx.Response], renew: Renew | None = None
+) -> Listing:
     router = respx.Router(assert_all_called=False)
-    route = router.post("https://cloud.example/api/instance/list")
-    if callable(answer):
-        route.side_effect = answer
-    else:
-        route.mock(side_effect=answer)
+    router.post("https://cloud.example/api/instance/list").side_effect = answer
     transport = httpx.MockTransport(router.async_handler)
     async with Cloud("https://cloud.example/api", timeout=5, transport=transport) as cloud:
-        return await list_all(cloud, TOKEN)
+        return await list_all(cloud, TOKEN, renew)
 
 
 def ids(count: int) -> list[str]:
@@ -150,3 +148,44 @@ async def test_a_refused_token_and_too_many_calls_are_not_asked_again(
     assert listing.flaw == document["message"]
     assert getattr(listing.unreadable, kind)
     assert len(calls) == 1
+
+
+async def test_a_token_that_ends_while_the_list_is_read_is_renewed_once_for_all_pages() -> None:
+    api, renewals = Api(ids(90), limit=10), []
+
+    def ending(request: httpx.Request) -> httpx.Response:
+        if (
+            json.loads(request.content)["pager"]["currentPage"] > 3
+            and request.headers["Cookie"] == "AccessToken=t"
+        ):
+            return httpx.Response(200, json={"code": -1, "message": "未登录"})
+        return api(request)
+
+    async def renew() -> Credential:
+        renewals.append(1)
+        return Credential.token("t2")
+
+    listing = await listing_of(ending, renew)
+    assert not listing.flaw
+    assert len(listing.instances) == 90
+    assert len(renewals) == 1
+
+
+async def test_a_token_for_which_there_is_no_other_leaves_the_list_unread() -> None:
+    async def renew() -> None:
+        return None
+
+    listing = await listing_of(lambda _: httpx.Response(401), renew)
+    assert listing.unreadable
+    assert listing.unreadable.login
+
+
+async def test_an_api_that_takes_no_token_is_not_asked_for_ever() -> None:
+    renewals = []
+
+    async def renew() -> Credential:
+        renewals.append(1)
+        return Credential.token(f"t{len(renewals)}")
+
+    assert (await listing_of(lambda _: httpx.Response(401), renew)).flaw
+    assert len(renewals) <= 2
