@@ -147,7 +147,10 @@ class Shift:
                     break
                 await asyncio.sleep(LEDGER_PATIENCE)
             elif (
-                claim is None or claim.why not in ("", "listing") or claim.wait is None or claim.wait > LINGER
+                claim is None
+                or claim.why not in ("", "listing", "rate")
+                or claim.wait is None
+                or claim.wait > LINGER
             ):
                 break
             else:
@@ -171,6 +174,7 @@ class Shift:
             first=self._first,
             watching=bool(self._calls or self._reports or self._looking_up),
             vault=self._ledger.vault,
+            rate=self._settings.rate_limit,
         )
         try:
             claim = await self._ledger.run(call)
@@ -298,7 +302,7 @@ class Shift:
             judgement,
             tries=job.tries,
             max_attempts=job.max_attempts or self._policy.max_attempts,
-            waits_for_capacity=job.spot,
+            waits_for_capacity=job.waits,
             policy=self._policy,
             dice=random.random(),  # noqa: S311 (jitter, not a secret)
         )

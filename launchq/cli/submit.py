@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import click
 
 from config import load
-from launchq.cli.options import Duration, json_option, show_script_option
+from launchq.cli.options import Duration, Patience, json_option, show_script_option
 from launchq.cli.output import (
     INTERRUPTED,
     Exit,
@@ -22,6 +25,10 @@ from launchq.cli.output import (
 from tasks.errors import InputError, Problem
 from tasks.intake import Entry, Intake, expand_count, identify, read_input
 from tasks.request import redacted
+from tasks.times import read_time
+
+if TYPE_CHECKING:
+    from launchq.launcher import Launcher
 
 INPUT_LIMIT = 64 * 1024 * 1024
 """Bytes of one input file, at most: larger ones are no lists of launch requests."""
@@ -93,6 +100,29 @@ def plan_command(
     is_flag=True,
     help="Add - and 8 characters of the job's id to the name sent: its instance is then known for certain.",
 )
+@click.option(
+    "--spot/--on-demand",
+    "spot",
+    default=None,
+    help="Ask for spot instances, or for others, whatever FILE says.",
+)
+@click.option(
+    "--wait-capacity/--no-wait-capacity",
+    "wait_capacity",
+    default=None,
+    help="Ask again while sold out; spot instances do so anyway.",
+)
+@click.option(
+    "--until",
+    type=Patience(),
+    metavar="TIME",
+    help="For how long it is tried (30m, 6h, 7d, forever). Default: 1d where it waits for capacity.",
+)
+@click.option(
+    "--at", metavar="TIME", help="Not before this time: 2026-12-01T02:00, or 02:00 for the next two o'clock."
+)
+@click.option("--in", "in_", type=Duration(), metavar="TIME", help="Not before so long from now: 10m, 2h.")
+@click.option("--late-ok", is_flag=True, help="With --at: a time in the past means now.")
 @unknown_option
 @click.option(
     "--use-token", is_flag=True, help="Use the token of a pasted curl command for all workers from now on."
@@ -109,6 +139,12 @@ def submit_command(
     key: str | None,
     max_attempts: int | None,
     unique_names: bool,
+    spot: bool | None,
+    wait_capacity: bool | None,
+    until: float | None,
+    at: str | None,
+    in_: float | None,
+    late_ok: bool,
     allow_unknown_fields: bool,
     use_token: bool,
     wait_for_end: bool,
@@ -123,11 +159,16 @@ def submit_command(
     \b
     Example:
       launchq submit body.json --batch nightly --count 50 --wait
+      launchq submit body.json --batch tonight --at 02:00
+      launchq submit body.json --spot --until 6h
     """
+    if at is not None and in_ is not None:
+        raise click.UsageError("either --at or --in")
     if timeout is not None and not wait_for_end:
         raise click.UsageError("--timeout goes with --wait")
     from launchq.launcher import Launcher, checked_batch, new_id
     from tasks.jobs import Job, Submission
+    from tasks.policy import Policy
 
     intakes, entries = _read(files, count, allow_unknown_fields)
     warnings = _warnings(intakes, token_used=use_token)
@@ -137,23 +178,32 @@ def submit_command(
     if key is not None:
         # The first entry has the key itself, so that a file that has grown finds the job of its first submission.
         keys = [key, *(f"{key}:{entry.identity}" if key else key for entry in entries[1:])]
-    submissions = [
-        Submission.of(
-            entry.request,
-            new_id(),
-            entry=entry.identity if batch else "",
-            key=one,
-            max_attempts=max_attempts,
-            unique_names=unique_names,
+    if spot is not None:
+        entries = tuple(
+            replace(entry, request=entry.request.model_copy(update={"is_spot_instance": spot}))
+            for entry in entries
         )
-        for entry, one in zip(entries, keys, strict=True)
-    ]
+    policy = Policy(
+        max_attempts, unique_names, wait_capacity, until, None if in_ is None else timedelta(seconds=in_)
+    )
+
+    def submissions(policy: Policy) -> list[Submission]:
+        return [
+            Submission.of(
+                entry.request, new_id(), entry=entry.identity if batch else "", key=one, policy=policy
+            )
+            for entry, one in zip(entries, keys, strict=True)
+        ]
+
+    submissions(policy)  # what is wrong is said before Redis is asked for anything
     for warning in warnings:
         note(f"warning: {warning}")
     with Launcher() as launcher:
+        if at is not None:
+            policy = replace(policy, not_before=_start(at, launcher, late_ok=late_ok))
         if use_token:
             _use_token(launcher, intakes)
-        receipts = launcher.enqueue(submissions, batch=batch or "")
+        receipts = launcher.enqueue(submissions(policy), batch=batch or "")
         documents = [receipt.document() for receipt in receipts]
         old = sum(receipt.duplicate for receipt in receipts)
         note(f"{len(receipts) - old} entered" + (f", {old} existed already" if old else ""))
@@ -190,6 +240,16 @@ def submit_command(
     if as_json:
         print_json({"batchId": batch, "jobs": documents})
     return code
+
+
+def _start(text: str, launcher: Launcher, *, late_ok: bool) -> datetime:
+    """A time that has not passed by Redis' clock, which decides what is due."""
+    now = datetime.fromtimestamp(launcher.ledger.time(), UTC)
+    start = read_time(text, zone=ZoneInfo(launcher.settings.timezone), now=now, path="--at")
+    if start < now and not late_ok:
+        wrong = f"lies in the past: it is {now.astimezone(ZoneInfo(launcher.settings.timezone)):%Y-%m-%dT%H:%M:%S%z}"
+        raise InputError([Problem("--at", wrong, "a later time, or --late-ok for now")])
+    return start
 
 
 def _read(files: tuple[str, ...], count: int, allow_unknown: bool) -> tuple[list[Intake], tuple[Entry, ...]]:
