@@ -139,12 +139,16 @@ def credential_for(api_key: Credential | None, token: HeldToken | None) -> Crede
         return None
 
 
+def credential_of(settings: Settings, ledger: Ledger) -> Credential | None:
+    """What a command asks with: the API key, or the token that the workers use; it never logs in."""
+    if settings.api_key:
+        return Credential.api_key(settings.api_key.get_secret_value())
+    return credential_for(None, ledger.run(calls.held_token(vault=ledger.vault)))
+
+
 async def ask_once(settings: Settings, ledger: Ledger) -> Listing:
     """The list as a command asks for it, with the API key or the token that the workers use; it never logs in."""
-    api_key = Credential.api_key(settings.api_key.get_secret_value()) if settings.api_key else None
-    credential = credential_for(
-        api_key, None if api_key else ledger.run(calls.held_token(vault=ledger.vault))
-    )
+    credential = credential_of(settings, ledger)
     if credential is None:
         return Listing(flaw="there is no token to ask for it with")
     async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from config import Settings
-from ledger import Ledger, calls
+from ledger import Ledger
 from tasks.catalogue import Catalogue, read_catalogue
 from tasks.listing import Unreadable
-from worker.cloud import Cloud, Credential
-from worker.instances import credential_for
+from worker.cloud import Cloud
+from worker.instances import credential_of
 
 
 async def ask_catalogue(settings: Settings, ledger: Ledger) -> Catalogue | Unreadable:
     """The catalogue, or why it is not to be had. It never logs in. LedgerError where a token is needed and Redis is away."""
-    api_key = Credential.api_key(settings.api_key.get_secret_value()) if settings.api_key else None
-    credential = credential_for(
-        api_key, None if api_key else ledger.run(calls.held_token(vault=ledger.vault))
-    )
+    credential = credential_of(settings, ledger)
     if credential is None:
         return Unreadable("there is no token to ask with")
     async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
