@@ -7,6 +7,7 @@ An empty value is none, also against what `.env` says: container tools pass unse
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, urlsplit, urlunsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -42,6 +44,13 @@ def seconds(value: Any) -> float:
     if not match:
         raise ValueError("must be a length of time such as 30, 30s, 10m, 12h or 7d")
     return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def patience(value: Any) -> float:
+    """A length of time, or `forever` (infinity)."""
+    if str(value).strip().lower() in {"forever", "for ever"}:
+        return math.inf
+    return seconds(value)
 
 
 def _one_line(secret: SecretStr | None) -> SecretStr | None:
@@ -150,7 +159,26 @@ def _keys_in(text: str) -> tuple[str, ...]:
     return tuple(key.strip() for key in text.split(","))
 
 
+def _rate(value: Any) -> Any:
+    """`10/s`, `600/m`, `0.5/s`, or `0` for no limit, as calls a second."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*(s|m|h))?\s*", str(value))
+    if not match or (match[2] is None and float(match[1]) != 0):
+        raise ValueError("must be a number of calls in a time, such as 10/s or 600/m, or 0 for no limit")
+    return float(match[1]) / _UNITS[match[2] or "s"]
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError("must be the name of a time zone, such as Asia/Shanghai or UTC") from None
+    return name
+
+
 Seconds = Annotated[float, BeforeValidator(seconds)]
+Rate = Annotated[float, BeforeValidator(_rate)]
 Delays = Annotated[tuple[float, ...], BeforeValidator(_delays)]
 Secret = Annotated[SecretStr | None, AfterValidator(_one_line)]
 HeaderSecret = Annotated[SecretStr | None, AfterValidator(_one_word)]
@@ -174,6 +202,7 @@ class Settings(BaseModel):
     secret_key: FernetKeys = None
     request_timeout: Seconds = Field(30.0, gt=0, le=600)
     concurrency: int = Field(100, ge=1, le=10_000)
+    rate_limit: Rate = Field(10.0, ge=0, le=100_000)
     max_attempts: int = Field(8, ge=1, le=1000)
     backoff_base: Seconds = Field(1.0, gt=0)
     backoff_cap: Seconds = Field(60.0, gt=0)
@@ -183,6 +212,7 @@ class Settings(BaseModel):
     verify_delays: Delays = (5.0, 15.0, 45.0)
     shift_seconds: Seconds = Field(30.0, gt=0)
     retention: Seconds = Field(7 * 86400.0, gt=0)
+    timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Shanghai"
 
     @property
     def broker(self) -> str:

@@ -9,6 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ledger.calls import Account, Done
 from tasks.entries import Entry, identify
 from tasks.errors import InputError, NotFoundError, Problem, RefusedError
 from tasks.jobs import KEY_LENGTH, Batch, Job, Receipt, Submission
+from tasks.policy import Policy
 from tasks.request import LaunchRequest, parse_request
 from tasks.states import State
 
@@ -69,6 +71,9 @@ class Launcher:
         key: str | None = None,
         max_attempts: int | None = None,
         unique_names: bool = False,
+        wait_for_capacity: bool | None = None,
+        until: float | None = None,
+        not_before: datetime | timedelta | None = None,
         allow_unknown_fields: bool = False,
     ) -> Job:
         """Enter one job and return it.
@@ -76,12 +81,13 @@ class Launcher:
         With a `key`, the same request under the same key returns the job that exists and launches nothing; another
         request under it raises RefusedError. `max_attempts` counts tries that failed for a passing reason. `unique_names`
         adds `-` and eight characters of the job's id to the name sent, so that its instance is known for certain.
-        `allow_unknown_fields` sends fields that the API's document does not list, unchanged.
+        `wait_for_capacity`: ask again while sold out (default: spot instances do). `until`: seconds from its start in which
+        it is tried (default: a day where it waits for capacity; math.inf is for ever). `not_before`: an aware time, or so
+        long from now. `allow_unknown_fields` sends fields that the API's document does not list, unchanged.
         """
         checked = _checked(request, allow_unknown=allow_unknown_fields, where="")
-        submission = Submission.of(
-            checked, new_id(), key=key, max_attempts=max_attempts, unique_names=unique_names
-        )
+        policy = Policy(max_attempts, unique_names, wait_for_capacity, until, not_before)
+        submission = Submission.of(checked, new_id(), key=key, policy=policy)
         [receipt] = self.enqueue([submission])
         return self.job(receipt.id)
 
@@ -92,6 +98,9 @@ class Launcher:
         batch: str | None = None,
         max_attempts: int | None = None,
         unique_names: bool = False,
+        wait_for_capacity: bool | None = None,
+        until: float | None = None,
+        not_before: datetime | timedelta | None = None,
         allow_unknown_fields: bool = False,
     ) -> Batch:
         """Enter many jobs as one batch: all, or, where one is wrong, none. The batch's `jobs` are in the order given.
@@ -113,14 +122,9 @@ class Launcher:
         if not entries:
             raise InputError([Problem("", "there is nothing to launch", "give at least one request")])
         batch_id = checked_batch(batch) if batch is not None else f"batch-{uuid.uuid4().hex[:12]}"
+        policy = Policy(max_attempts, unique_names, wait_for_capacity, until, not_before)
         submissions = [
-            Submission.of(
-                entry.request,
-                new_id(),
-                entry=entry.identity,
-                max_attempts=max_attempts,
-                unique_names=unique_names,
-            )
+            Submission.of(entry.request, new_id(), entry=entry.identity, policy=policy)
             for entry in identify(entries)
         ]
         receipts = self.enqueue(submissions, batch=batch_id)

@@ -6,8 +6,10 @@ do not, share one reading of every script.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
 
 from ledger import version
@@ -68,7 +70,7 @@ class Claimed:
     request: str | None = field(repr=False)
     tries: int = 0
     max_attempts: int | None = None
-    spot: bool = False
+    waits: bool = False
     unique_names: bool = False
 
     @property
@@ -93,7 +95,7 @@ class HeldToken:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim took. `why` (paused, blocked, token, listing, version) says why it could take nothing, or no more.
+    """What a claim took. `why` (paused, blocked, token, listing, version, rate) says why it could take nothing, or no more.
 
     `wait`: seconds until there may be something to claim; None is until somebody acts. `lookup`: the instances should be
     listed now. `token_sealed`: there is a token, sealed with a key that this process does not have, so for it there is none.
@@ -173,6 +175,28 @@ class Done:
 
 
 @dataclass(frozen=True)
+class LaneView:
+    """One lane with jobs that are due.
+
+    `width`: calls that may be in flight at once, None is any number. `probe_at`: sold out, and asked again then (UTC); `since`
+    when; `message` is the API's last answer.
+    """
+
+    name: str
+    due: int
+    width: int | None
+    in_flight: int
+    probe_at: Any
+    message: str | None
+    since: Any
+
+    @property
+    def state(self) -> str:
+        """open, narrow (found to have some capacity, and widening) or soldOut."""
+        return "soldOut" if self.probe_at else "open" if self.width is None else "narrow"
+
+
+@dataclass(frozen=True)
 class Account:
     """The account at a glance. `state` is open, paused or blocked; times are aware, in UTC."""
 
@@ -187,6 +211,7 @@ class Account:
     """Worker -> seconds since it was last heard."""
     next_due: Any
     now: Any
+    lanes: tuple[LaneView, ...] = ()
     version: int = 0
     """The newest version that has used the ledger; 0: none that leaves a mark."""
 
@@ -201,10 +226,13 @@ def enqueue(submissions: Sequence[Submission], *, vault: Vault, batch: str = "")
     """Enter jobs."""
     args = ["enter", batch]
     for one in submissions:
-        limit = "" if one.max_attempts is None else str(one.max_attempts)
+        policy = one.policy
+        limit = "" if policy.max_attempts is None else str(policy.max_attempts)
+        patience = "" if policy.until in (None, math.inf) else _ms(policy.until)
         args += (
-            one.id, one.name, vault.seal(one.body), one.key, one.entry, limit, _flag(one.spot), _flag(one.unique_names),
-            " ".join(vault.digests(one.body)),
+            one.id, one.name, vault.seal(one.body), one.key, one.entry, limit,
+            _flag(bool(policy.wait_for_capacity)), _flag(policy.unique_names), one.lane,
+            _start(policy.not_before), patience, " ".join(vault.digests(one.body)),
         )  # fmt: skip
     return Call(script("enqueue"), args, _enqueued)
 
@@ -229,6 +257,7 @@ def claim(
     first: bool,
     watching: bool,
     vault: Vault,
+    rate: float = 0.0,
 ) -> Call[Claim]:
     """Take up to `limit` due jobs; `lease` in seconds.
 
@@ -248,6 +277,7 @@ def claim(
         _ms(BASELINE_SECONDS),
         _ms(RELIST_SECONDS),
         _ms(RELIST_SECONDS),
+        repr(rate),
     )
     return Call(script("claim"), args, lambda reply: _claim(reply, vault))
 
@@ -482,10 +512,10 @@ def _claim(reply: list[Any], vault: Vault) -> Claim:
                 vault.open_or_none(request),
                 int(tries),
                 int(limit) if limit else None,
-                bool(spot),
+                bool(waits),
                 bool(unique),
             )
-            for job_id, attempt, request, tries, limit, spot, unique in jobs
+            for job_id, attempt, request, tries, limit, waits, unique in jobs
         ),
         token_sealed=vault.open_or_none(token[0]) is None,
     )
@@ -499,7 +529,7 @@ def _token(reply: list[str], vault: Vault) -> HeldToken | None:
 
 
 def _account(reply: list[Any]) -> Account:
-    now, account, token, counts, workers, first = reply
+    now, account, token, counts, workers, first, lanes = reply
     fields, numbers, heard = _pairs(account), _pairs(counts), _pairs(workers)
     source, stored, expires, present = token
     return Account(
@@ -518,12 +548,31 @@ def _account(reply: list[Any]) -> Account:
         workers={worker: max(0.0, (int(now) - float(seen)) / 1000) for worker, seen in heard.items()},
         next_due=moment(first),
         now=moment(now),
+        lanes=tuple(
+            LaneView(
+                name,
+                int(due),
+                int(width) if width else None,
+                int(flying),
+                moment(probe),
+                why or None,
+                moment(since),
+            )
+            for name, due, width, flying, probe, why, since in lanes
+        ),
         version=int(fields.get("version", 0)),
     )
 
 
 def _pairs(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _start(start: datetime | timedelta | str | None) -> str:
+    assert not isinstance(start, str), "a time as a file gives it is read before its job is entered"
+    if isinstance(start, timedelta):
+        return f"+{_ms(start.total_seconds())}"
+    return "" if start is None else _ms(start.timestamp())
 
 
 def _flag(value: bool) -> str:

@@ -218,9 +218,12 @@ class Ledger:
         else:
             with _translated():
                 pipeline = self.redis.pipeline(transaction=False)
+                for lane in cast("list[str]", self.redis.zrange(self.keys.lanes, 0, -1)):
+                    pipeline.zrange(self.keys.ready(lane), 0, -1)
                 for home in ("due", "leases", "ended"):
                     pipeline.zrange(self.keys.base + home, 0, -1)
-                ids = [job_id for part in pipeline.execute() for job_id in part]
+                # A job that moves on meanwhile may be found twice.
+                ids = list(dict.fromkeys(job_id for part in pipeline.execute() for job_id in part))
         jobs = [job for job in self.jobs(ids) if job is not None and state in (None, job.state)]
         jobs.sort(key=lambda job: (job.updated_at, job.name), reverse=True)
         return jobs[:limit] if limit else jobs
@@ -280,7 +283,11 @@ class Ledger:
             look = self.redis.pipeline(transaction=False)
             look.zrange(self.keys.base + "due", 0, SAMPLE - 1)
             look.zrevrange(self.keys.base + "ended", 0, SAMPLE - 1)
-            ids = [job_id for part in look.execute() for job_id in part]
+            look.zrange(self.keys.lanes, 0, SAMPLE - 1)
+            due, ended, lanes = look.execute()
+            for lane in lanes:
+                look.zrange(self.keys.ready(lane), 0, max(1, SAMPLE // len(lanes)) - 1)
+            ids = [*due, *ended, *(job_id for queue in look.execute() for job_id in queue)]
             look.hget(self.keys.token, "value")
             for job_id in ids:
                 look.hget(self.keys.job(job_id), "request")

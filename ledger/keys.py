@@ -13,8 +13,19 @@ NAMES: Final = {
     "job": "job:",
     # list: what happened to one job, a JSON document an entry, the latest 50. Goes with its job.
     "history": "history:",
-    # sorted set: id of a job that waits for a claim -> when it is due (ms).
+    # sorted set: id of a job that waits for its time -> when it is due (ms).
     "due": "due",
+    # sorted set: the jobs of one lane that wait for a claim, by when they first fell due (ms). Gone when empty.
+    "ready": "ready:",
+    # sorted set: a lane with jobs in `ready` -> when it may be served next (ms). Gone when empty.
+    "lanes": "lanes",
+    # hash: a lane whose jobs wait for capacity: calls in flight, how many there may be, when it is probed next and why.
+    # An hour after its last use.
+    "lane": "lane:",
+    # sorted set: id of a job that is tried until a certain time only -> that time (ms). A member until its job's end.
+    "deadlines": "deadlines",
+    # hash: the account's budget of create calls (a token bucket), and how far too many calls have lowered it. For ever.
+    "rate": "rate",
     # sorted set: id of a job whose last attempt may have created an instance that nobody has noted -> when to look what
     # became of it (ms): the end of its lease, then its next lookup.
     "leases": "leases",
@@ -83,6 +94,15 @@ class Keys:
     def key(self, idempotency_key: str) -> str:
         """string: a producer's idempotency key -> job id"""
         return self.base + NAMES["key"] + idempotency_key
+
+    def ready(self, lane: str) -> str:
+        """sorted set: the jobs of one lane that wait for a claim"""
+        return self.base + NAMES["ready"] + lane
+
+    @property
+    def lanes(self) -> str:
+        """sorted set: a lane with jobs that wait for a claim -> when it may be served next (ms)"""
+        return self.base + NAMES["lanes"]
 
     def claim(self, claim_id: str) -> str:
         """list: what one claim took"""

@@ -6,10 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
 
 from tasks.errors import InputError, Problem
 from tasks.policy import DEFAULT, Policy
 from tasks.request import LaunchRequest
+from tasks.times import read_time
 
 MAX_ENTRIES = 100_000
 """Instances of one submission, at most."""
@@ -105,3 +107,45 @@ def repeated_names(entries: Iterable[Entry]) -> dict[str, int]:
     """The names that several entries would send as they are, and how many of them."""
     names = Counter(entry.request.name for entry in entries if not entry.policy.unique_names)
     return {name: count for name, count in names.items() if count > 1}
+
+
+def placed(
+    entries: Iterable[Entry], *, zone: tzinfo, now: datetime, late_ok: bool = False, option: str = ""
+) -> tuple[Entry, ...]:
+    """The entries with the times at which they start read: a time without an offset is one of `zone`.
+
+    Raises InputError with every text that is no time, and with every time before `now` (aware) unless `late_ok`. `option`
+    is where the times stand if not in a file.
+    """
+    read: dict[tuple[str, str], datetime | InputError] = {}
+    made = []
+    for entry in entries:
+        text = entry.policy.not_before
+        if isinstance(text, str):
+            where = "" if option else entry.launch.where if entry.launch else entry.where
+            if (text, where) not in read:
+                read[text, where] = _start(text, zone, now, late_ok, option or "schedule.at", where)
+            start = read[text, where]
+            if isinstance(start, datetime):
+                made.append(replace(entry, policy=replace(entry.policy, not_before=start)))
+        else:
+            made.append(entry)
+    problems = [
+        problem for error in read.values() if isinstance(error, InputError) for problem in error.problems
+    ]
+    if problems:
+        raise InputError(problems)
+    return tuple(made)
+
+
+def _start(
+    text: str, zone: tzinfo, now: datetime, late_ok: bool, path: str, where: str
+) -> datetime | InputError:
+    try:
+        start = read_time(text, zone=zone, now=now, where=where, path=path)
+    except InputError as error:
+        return error
+    if start >= now or late_ok:
+        return start
+    wrong = f"lies in the past: it is {now.astimezone(zone):%Y-%m-%dT%H:%M:%S%z}"
+    return InputError([Problem(path, wrong, "a later time, or --late-ok for now", where)])

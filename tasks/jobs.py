@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.errors import InputError, OutdatedError, Problem
+from tasks.policy import DEFAULT, Policy
 from tasks.request import LaunchRequest, redacted
 from tasks.states import ENDS, State
 
@@ -25,18 +26,17 @@ class Submission:
     """One job on its way into the ledger.
 
     `body` is the request as it will be sent, in JSON; with `unique_names`, the name sent gets the job's tag on the way.
-    `entry` says which entry of its batch it is; `key` is the producer's idempotency key. `max_attempts` None leaves the
-    number to the worker's settings.
+    `entry` says which entry of its batch it is; `key` is the producer's idempotency key. `policy` says when it is tried,
+    and for how long; `lane` names the jobs that it competes with.
     """
 
     id: str
     name: str
     body: str = field(repr=False)
-    spot: bool = False
+    lane: str = ""
     entry: str = ""
     key: str = ""
-    max_attempts: int | None = None
-    unique_names: bool = False
+    policy: Policy = DEFAULT
 
     @classmethod
     def of(
@@ -46,10 +46,9 @@ class Submission:
         *,
         entry: str = "",
         key: str | None = None,
-        max_attempts: int | None = None,
-        unique_names: bool = False,
+        policy: Policy = DEFAULT,
     ) -> Submission:
-        """A validated request on its way. InputError where the key or the number of attempts cannot be used.
+        """A validated request on its way. InputError where the key or the policy cannot be used.
 
         An empty key is refused: it most likely is a variable that was never set, and would protect nothing.
         """
@@ -60,24 +59,28 @@ class Submission:
             problems.append(
                 Problem("", "the key cannot be used", f"1 to {KEY_LENGTH} printable characters", "key")
             )
-        if max_attempts is not None and (
-            isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1
-        ):
-            problems.append(
-                Problem("", "the number of attempts cannot be used", "a whole number from 1", "maxAttempts")
-            )
+        problems += policy.problems()
         if problems:
             raise InputError(problems)
         return cls(
             job_id,
             request.name,
             request.wire_json(),
-            request.is_spot_instance,
+            lane_of(request, waits=policy.waits(spot=request.is_spot_instance)),
             entry,
             key or "",
-            max_attempts,
-            unique_names,
+            policy.settled(spot=request.is_spot_instance),
         )
+
+
+def lane_of(request: LaunchRequest, *, waits: bool) -> str:
+    """The name of the lane of a request: the jobs that compete for the same capacity.
+
+    Those that do not wait for it, but take the first answer, have a line of their own, which no sold-out lane holds up.
+    """
+    kind = "spot" if request.is_spot_instance else "onDemand"
+    lane = f"{request.region}/{request.instance_type_id}/{kind}"
+    return lane if waits else lane + "/once"
 
 
 def sent_name(name: str, job_id: str, *, unique: bool) -> str:

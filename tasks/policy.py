@@ -10,8 +10,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -21,6 +22,12 @@ from tasks.errors import Problem
 from tasks.request import child_path, describe, redacted
 
 FOR_EVER = "forever"
+
+CAPACITY_PATIENCE: Final = 86400.0
+"""Seconds that a job waits for capacity unless it is told."""
+
+LONGEST: Final = 10 * 366 * 86400.0
+"""Seconds; whatever is to last longer is a mistake."""
 
 _WHOLE = "must be a whole number from 1"
 _COUNT = "must be a whole number from 1 to 100000: so many instances, told apart by {index} in the name"
@@ -50,17 +57,20 @@ class Fallback(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """How one job is to be launched.
+    """How one job is to be launched. None leaves a thing to the settings, or to what kind of instance it is.
 
-    `until` is in seconds: None leaves it to the defaults, infinity is for ever. `not_before` is as it was given.
-    None leaves a thing to the settings, or to what kind of instance it is.
+    `max_attempts`: tries that may fail for a passing reason. `unique_names`: the name sent gets the job's tag.
+    `wait_for_capacity`: ask again while sold out; None: spot instances do, others do not. `until`: seconds from its start in
+    which it is tried; None is a day for jobs that wait for capacity and for ever for others, infinity is for ever.
+    `not_before`: not before this time (aware), or so long from now; a text is a time as a file gives it, to be read before
+    the job is entered (see `tasks/times.py`). `fallbacks`: what to change, in this order, where there is no capacity.
     """
 
     max_attempts: int | None = None
     unique_names: bool = False
-    until: float | None = None
     wait_for_capacity: bool | None = None
-    not_before: str | None = None
+    until: float | None = None
+    not_before: datetime | timedelta | str | None = None
     fallbacks: tuple[Fallback, ...] = ()
 
     def __str__(self) -> str:
@@ -73,7 +83,7 @@ class Policy:
             "uniqueNames": self.unique_names,
             "until": FOR_EVER if self.until == math.inf else self.until,
             "waitForCapacity": self.wait_for_capacity,
-            "notBefore": self.not_before,
+            "notBefore": self._start,
             "fallbacks": [
                 {
                     "after": one.after,
@@ -85,8 +95,8 @@ class Policy:
 
     def parts(self) -> Iterator[str]:
         """Everything that is not the default, in words."""
-        if self.not_before is not None:
-            yield f"at {self.not_before}"
+        if self._start is not None:
+            yield f"at {self._start}" if not isinstance(self.not_before, timedelta) else f"in {self._start}"
         if self.max_attempts is not None:
             yield f"{self.max_attempts} tries"
         if self.until is not None:
@@ -98,8 +108,42 @@ class Policy:
         if self.unique_names:
             yield "unique names"
 
+    @property
+    def _start(self) -> str | None:
+        if isinstance(self.not_before, datetime):
+            return self.not_before.isoformat()
+        return (
+            _in_words(self.not_before.total_seconds())
+            if isinstance(self.not_before, timedelta)
+            else self.not_before
+        )
 
-DEFAULT = Policy()
+    def waits(self, *, spot: bool) -> bool:
+        """Whether a job of this policy waits for capacity."""
+        return spot if self.wait_for_capacity is None else self.wait_for_capacity
+
+    def settled(self, *, spot: bool) -> Policy:
+        """This policy with its defaults filled in for a spot instance, or another one."""
+        waits = self.waits(spot=spot)
+        default = CAPACITY_PATIENCE if waits else math.inf
+        return replace(self, wait_for_capacity=waits, until=default if self.until is None else self.until)
+
+    def problems(self) -> Iterator[Problem]:
+        """Everything that is wrong with it."""
+        attempts, until, start = self.max_attempts, self.until, self.not_before
+        if attempts is not None and (
+            isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1
+        ):
+            yield Problem("", "the number of attempts cannot be used", "a whole number from 1", "maxAttempts")
+        if until is not None and not (until == math.inf or 0 < until <= LONGEST):
+            yield Problem("", "this length of time cannot be used", "30m, 6h, 7d or forever", "until")
+        if isinstance(start, str) or (isinstance(start, datetime) and start.tzinfo is None):
+            yield Problem("", "the time has no offset", "an aware datetime", "notBefore")
+        if isinstance(start, timedelta) and not 0 <= start.total_seconds() <= LONGEST:
+            yield Problem("", "this length of time cannot be used", "10m, 2h, 3d", "notBefore")
+
+
+DEFAULT: Final = Policy()
 
 
 def _in_words(seconds: float) -> str:
@@ -141,16 +185,18 @@ def _whole(right: str, most: int = 10**6) -> BeforeValidator:
 
 
 def _length(right: str, *, for_ever: bool) -> BeforeValidator:
-    def check(value: object) -> float:
+    def check(given: object) -> float:
+        value: Any = given
         if for_ever and value == FOR_EVER:
             return math.inf
         if isinstance(value, str):
             match = _TIME.fullmatch(value)
-            if match:
-                return float(match[1]) * _UNITS[match[2] or "s"]
-        elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 10**12:
+            value = float(match[1]) * _UNITS[match[2] or "s"] if match else None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        # What is tried for no time at all is a slip.
+        if number and 0 <= value <= LONGEST and (value > 0 or not for_ever):
             return float(value)
-        raise _refusal(f"is {describe(value)}", right)
+        raise _refusal(f"is {describe(given)}", right)
 
     return BeforeValidator(check)
 

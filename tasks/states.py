@@ -28,6 +28,8 @@ from tasks.errors import IllegalMoveError
 class State(StrEnum):
     """Where a job stands."""
 
+    SCHEDULED = "scheduled"
+    """Its time has not come."""
     QUEUED = "queued"
     """Due: the next worker with room takes it."""
     SUBMITTING = "submitting"
@@ -63,6 +65,10 @@ class Event(StrEnum):
     """The list of instances cannot tell either."""
     EXPIRE = "expire"
     """The attempt's lease ran out without a word from its worker."""
+    FALL_DUE = "due"
+    """Its time has come."""
+    GIVE_UP = "giveUp"
+    """The time is up until which it was to be tried."""
     CANCEL = "cancel"
     """Somebody takes the job back."""
     REARM = "rearm"
@@ -70,14 +76,21 @@ class Event(StrEnum):
 
 
 MOVES: Final[dict[State, dict[Event, State]]] = {
+    State.SCHEDULED: {
+        Event.FALL_DUE: State.QUEUED,
+        Event.GIVE_UP: State.FAILED,
+        Event.CANCEL: State.CANCELLED,
+    },
     State.QUEUED: {
         Event.CLAIM: State.SUBMITTING,
         Event.CREATE: State.SUCCEEDED,
+        Event.GIVE_UP: State.FAILED,
         Event.CANCEL: State.CANCELLED,
     },
     State.RETRYING: {
         Event.CLAIM: State.SUBMITTING,
         Event.CREATE: State.SUCCEEDED,
+        Event.GIVE_UP: State.FAILED,
         Event.CANCEL: State.CANCELLED,
     },
     State.SUBMITTING: {

@@ -74,6 +74,7 @@ class World:
             "REQUEST_TIMEOUT": "3",
             "BACKOFF_BASE": "0.1",
             "BACKOFF_CAP": "1",
+            "RATE_LIMIT": "0",
         }
         self.set(**settings)
         self.workers: list[Worker] = []

@@ -104,6 +104,8 @@ def submit(
     key: Any = None,
     maxAttempts: Any = None,  # noqa: N803 (names on the wire are the API's camelCase)
     uniqueNames: Any = False,  # noqa: N803
+    until: Any = None,
+    waitForCapacity: Any = None,  # noqa: N803
     allowUnknownFields: Any = False,  # noqa: N803
     **unknown: Any,
 ) -> None:
@@ -117,8 +119,12 @@ def submit(
             self.request.id,
             body,
             key=key,
-            max_attempts=maxAttempts,
-            unique_names=uniqueNames is True,
+            policy={
+                "maxAttempts": maxAttempts,
+                "uniqueNames": uniqueNames,
+                "until": until,
+                "waitForCapacity": waitForCapacity,
+            },
             allow_unknown=allowUnknownFields is True,
             strange=[*unknown, *(["a second argument"] if surplus else [])],
         )

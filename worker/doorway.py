@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from config.settings import patience
 from ledger import Ledger, calls
 from ledger.vault import SEALED, Vault
 from tasks.errors import InputError, Problem, RefusedError, SealedError
 from tasks.intake_json import json_flaws, read_json
 from tasks.jobs import Submission
+from tasks.policy import Policy
 from tasks.request import parse_request
 
 logger = logging.getLogger("launchq.worker")
@@ -25,8 +27,7 @@ def enter(
     body: Any,
     *,
     key: Any,
-    max_attempts: Any,
-    unique_names: bool,
+    policy: Mapping[str, Any],
     allow_unknown: bool,
     strange: Sequence[str],
 ) -> bool:
@@ -44,16 +45,14 @@ def enter(
                     Problem(
                         "",
                         f"not understood: {', '.join(strange)}",
-                        "one body, and key, maxAttempts, uniqueNames or allowUnknownFields",
+                        f"one body, and key, {', '.join(policy)} or allowUnknownFields",
                     )
                 ]
             )
         if isinstance(body, str) and body.startswith(FERNET):
             body = _opened(body, ledger.vault)
         request = parse_request(body, allow_unknown=allow_unknown)
-        entered = ledger.enqueue(
-            [Submission.of(request, job_id, key=key, max_attempts=max_attempts, unique_names=unique_names)]
-        )
+        entered = ledger.enqueue([Submission.of(request, job_id, key=key, policy=_policy(policy))])
     except (InputError, RefusedError) as error:
         name = body.get("name") if isinstance(body, dict) else None
         ledger.run(calls.refuse(job_id, name=name if isinstance(name, str) else "", message=str(error)))
@@ -63,6 +62,24 @@ def enter(
     if receipt.duplicate:
         logger.info("job %s stands for this key already; task %s enters nothing", receipt.id, job_id)
     return entered.wake
+
+
+def _policy(given: Mapping[str, Any]) -> Policy:
+    """The job's policy out of the message's arguments; InputError where one cannot be used."""
+    waits = given["waitForCapacity"]
+    problems = [
+        Problem("", "is neither true nor false", "true or false", name)
+        for name in ("uniqueNames", "waitForCapacity")
+        if given[name] not in (True, False, None)
+    ]
+    until = None
+    try:
+        until = None if given["until"] is None else patience(given["until"])
+    except ValueError as error:
+        problems.append(Problem("", str(error), "30m, 6h, 7d or forever", "until"))
+    if problems:
+        raise InputError(problems)
+    return Policy(given["maxAttempts"], given["uniqueNames"] is True, waits, until)
 
 
 def _opened(token: str, vault: Vault) -> Any:

@@ -149,7 +149,7 @@ class Shift:
             elif (
                 claim is None
                 or claim.token_sealed
-                or claim.why not in ("", "listing")
+                or claim.why not in ("", "listing", "rate")
                 or claim.wait is None
                 or claim.wait > LINGER
             ):
@@ -175,6 +175,7 @@ class Shift:
             first=self._first,
             watching=bool(self._calls or self._reports or self._looking_up),
             vault=self._ledger.vault,
+            rate=self._settings.rate_limit,
         )
         try:
             claim = await self._ledger.run(call)
@@ -306,7 +307,7 @@ class Shift:
             judgement,
             tries=job.tries,
             max_attempts=job.max_attempts or self._policy.max_attempts,
-            waits_for_capacity=job.spot,
+            waits_for_capacity=job.waits,
             policy=self._policy,
             dice=random.random(),  # noqa: S311 (jitter, not a secret)
         )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from config import seconds
+from config.settings import patience
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else."
@@ -15,6 +16,18 @@ json_option = click.option(
 show_script_option = click.option(
     "--show-script", is_flag=True, help="Show init scripts, which may hold secrets."
 )
+
+
+class Patience(click.ParamType[float]):
+    """A length of time, or `forever`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return patience(value)
+        except ValueError as error:
+            self.fail(f"{error}, or forever", param, ctx)
 
 
 class Duration(click.ParamType[float]):

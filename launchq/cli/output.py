@@ -19,7 +19,7 @@ from tasks.states import State
 from tasks.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from ledger.calls import Account
+    from ledger.calls import Account, LaneView
 
 
 WORKER_SILENCE = 10.0
@@ -115,7 +115,11 @@ def outcome_of(job: Job) -> str:
     if job.error and job.error.category == Verdict.BLOCKED and not job.ended:
         what = f"waits until the account can pay: {what}"
     elif job.state is State.RETRYING and job.due_at is not None:
-        what = f"{job.reason}, again {_in(job.due_at)}" + (f": {what}" if what else "")
+        again = "asked again" if job.reason == Verdict.NO_CAPACITY else "again"
+        reason = (
+            f"waits for capacity, attempt {job.attempts}" if job.reason == Verdict.NO_CAPACITY else job.reason
+        )
+        what = f"{reason}, {again} {_in(job.due_at)}" + (f": {what}" if what else "")
     elif job.state is State.VERIFYING and job.due_at is not None:
         what = f"looked up {_in(job.due_at)}: {what}"
     return what
@@ -180,6 +184,17 @@ def ledger_line(account: Account) -> str | None:
     return None if account.version <= version.LEDGER_VERSION else calls.newer_ledger(account.version)
 
 
+def lane_line(lane: LaneView) -> str:
+    """What a lane that is not open waits for."""
+    head = f"{lane.name}: {lane.due} jobs wait"
+    if lane.probe_at is None:
+        return (
+            f"{head}, {lane.in_flight} of at most {lane.width} calls in flight, one more with each instance"
+        )
+    since = f" since {local(lane.since)}" if lane.since else ""
+    return f"{head} for capacity{since}, asked again {_in(lane.probe_at)}: {lane.message or ''}"
+
+
 def local(time: datetime | None) -> str:
     """A time as a person here reads it."""
     return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -206,5 +221,18 @@ def account_document(account: Account) -> dict[str, Any]:
             {"name": name, "lastSeenSeconds": round(age, 1)} for name, age in account.workers.items()
         ],
         "nextDueAt": rfc3339(account.next_due),
+        "lanes": [
+            {
+                "name": lane.name,
+                "state": lane.state,
+                "due": lane.due,
+                "width": lane.width,
+                "inFlight": lane.in_flight,
+                "probeAt": rfc3339(lane.probe_at),
+                "since": rfc3339(lane.since),
+                "message": lane.message,
+            }
+            for lane in account.lanes
+        ],
         "ledgerVersion": account.version,
     }

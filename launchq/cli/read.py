@@ -15,6 +15,7 @@ from launchq.cli.output import (
     account_line,
     counts_line,
     exit_code_of,
+    lane_line,
     ledger_line,
     local,
     note,
@@ -199,6 +200,9 @@ def _print_account(account: Account) -> None:
     ends = f", ends {local(token['expiresAt'])}" if token["expiresAt"] else ""
     click.echo(f"token: from {token['source']}{ends}" if token["present"] else "token: none yet")
     click.echo(f"jobs: {counts_line(account.counts)}")
+    for lane in account.lanes:
+        if lane.state != "open":
+            click.echo(f"lane: {lane_line(lane)}")
     if account.next_due:
         click.echo(f"next due: {local(account.next_due)}")
     for name, age in account.workers.items():

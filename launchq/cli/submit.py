@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
+from config import load
 from launchq.cli.inputs import count_option, read_files, unknown_option
-from launchq.cli.options import Duration, json_option
+from launchq.cli.options import Duration, Patience, json_option
 from launchq.cli.output import (
     INTERRUPTED,
     Exit,
@@ -18,8 +22,7 @@ from launchq.cli.output import (
     print_json,
 )
 from launchq.cli.plan import confirm
-from tasks.entries import Entry
-from tasks.errors import InputError, Problem
+from tasks.entries import placed
 from tasks.intake import Intake
 from tasks.plan import grouped
 
@@ -41,6 +44,29 @@ from tasks.plan import grouped
     is_flag=True,
     help="Add - and 8 characters of the job's id to the name sent: its instance is then known for certain.",
 )
+@click.option(
+    "--spot/--on-demand",
+    "spot",
+    default=None,
+    help="Ask for spot instances, or for others, whatever FILE says.",
+)
+@click.option(
+    "--wait-capacity/--no-wait-capacity",
+    "wait_capacity",
+    default=None,
+    help="Ask again while sold out; spot instances do so anyway.",
+)
+@click.option(
+    "--until",
+    type=Patience(),
+    metavar="TIME",
+    help="For how long it is tried (30m, 6h, 7d, forever). Default: 1d where it waits for capacity.",
+)
+@click.option(
+    "--at", metavar="TIME", help="Not before this time: 2026-12-01T02:00, or 02:00 for the next two o'clock."
+)
+@click.option("--in", "in_", type=Duration(), metavar="TIME", help="Not before so long from now: 10m, 2h.")
+@click.option("--late-ok", is_flag=True, help="With --at: a time in the past means now.")
 @unknown_option
 @click.option(
     "--use-token", is_flag=True, help="Use the token of a pasted curl command for all workers from now on."
@@ -63,6 +89,12 @@ def submit_command(
     key: str | None,
     max_attempts: int | None,
     unique_names: bool,
+    spot: bool | None,
+    wait_capacity: bool | None,
+    until: float | None,
+    at: str | None,
+    in_: float | None,
+    late_ok: bool,
     allow_unknown_fields: bool,
     use_token: bool,
     wait_for_end: bool,
@@ -78,7 +110,11 @@ def submit_command(
     \b
     Example:
       launchq submit body.json --batch nightly --count 50 --wait
+      launchq submit body.json --batch tonight --at 02:00
+      launchq submit body.json --spot --until 6h
     """
+    if at is not None and in_ is not None:
+        raise click.UsageError("either --at or --in")
     if timeout is not None and not wait_for_end:
         raise click.UsageError("--timeout goes with --wait")
     from launchq.launcher import Launcher, checked_batch, new_id
@@ -86,7 +122,6 @@ def submit_command(
 
     inputs = read_files(files, count, allow_unknown_fields)
     entries = inputs.entries
-    _refuse_what_does_not_work_yet(entries)
     batch = inputs.batch(batch)
     if batch is not None:
         checked_batch(batch)
@@ -94,24 +129,43 @@ def submit_command(
     if key is not None:
         # The first entry has the key itself, so that a file that has grown finds the job of its first submission.
         keys = [key, *(f"{key}:{entry.identity}" if key else key for entry in entries[1:])]
-    submissions = [
-        Submission.of(
-            entry.request,
-            new_id(),
-            entry=entry.identity if batch else "",
-            key=one,
-            max_attempts=entry.policy.max_attempts if max_attempts is None else max_attempts,
-            unique_names=unique_names or entry.policy.unique_names,
+    if spot is not None:
+        entries = tuple(
+            replace(entry, request=entry.request.model_copy(update={"is_spot_instance": spot}))
+            for entry in entries
         )
-        for entry, one in zip(entries, keys, strict=True)
-    ]
+    options: dict[str, Any] = {
+        "max_attempts": max_attempts,
+        "unique_names": unique_names or None,
+        "wait_for_capacity": wait_capacity,
+        "until": until,
+        "not_before": at if in_ is None else timedelta(seconds=in_),
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    entries = tuple(replace(entry, policy=replace(entry.policy, **given)) for entry in entries)
     for warning in inputs.warnings(token_used=use_token, unique_names=unique_names):
         note(f"warning: {warning}")
+
+    def submissions(now: datetime, *, late_ok: bool) -> list[Submission]:
+        zone = ZoneInfo(load().timezone)
+        return [
+            Submission.of(
+                entry.request, new_id(), entry=entry.identity if batch else "", key=one, policy=entry.policy
+            )
+            for entry, one in zip(
+                placed(entries, zone=zone, now=now, late_ok=late_ok, option="--at" if at else ""),
+                keys,
+                strict=True,
+            )
+        ]
+
+    submissions(datetime.now(UTC), late_ok=True)  # what is wrong is said before anybody is asked for anything
     confirm(grouped(entries), yes=yes)
     with Launcher() as launcher:
         if use_token:
             _use_token(launcher, inputs.intakes)
-        receipts = launcher.enqueue(submissions, batch=batch or "")
+        now = datetime.fromtimestamp(launcher.ledger.time(), UTC)
+        receipts = launcher.enqueue(submissions(now, late_ok=late_ok), batch=batch or "")
         documents = [receipt.document() for receipt in receipts]
         old = sum(receipt.duplicate for receipt in receipts)
         note(f"{len(receipts) - old} entered" + (f", {old} existed already" if old else ""))
@@ -148,27 +202,6 @@ def submit_command(
     if as_json:
         print_json({"batchId": batch, "jobs": documents})
     return code
-
-
-def _refuse_what_does_not_work_yet(entries: Sequence[Entry]) -> None:
-    """Refuse what a fleet file can say already, but workers do not do yet. To be deleted when they do."""
-    problems: dict[Problem, None] = {}
-    for entry in entries:
-        policy = entry.policy
-        asked = {
-            "retry.until": policy.until is not None,
-            "waitForCapacity": policy.wait_for_capacity is not None,
-            "schedule": policy.not_before is not None,
-            "fallbacks": bool(policy.fallbacks),
-        }
-        used = ", ".join(key for key, wanted in asked.items() if wanted)
-        if used:
-            where = entry.launch.where if entry.launch else entry.where
-            problems[
-                Problem(used, "not supported yet", "take it out for now; `launchq plan` shows it", where)
-            ] = None
-    if problems:
-        raise InputError(problems)
 
 
 def _use_token(launcher: Any, intakes: Sequence[Intake]) -> None:

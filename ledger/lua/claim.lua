@@ -3,9 +3,9 @@
 --       first ('1' for a shift's first claim), probe (ms between single jobs while the account is blocked),
 --       watching ('1' where the shift comes back in a moment, whatever it gets), longest wait (ms) for a refused API key,
 --       age (ms) up to which a listing counts as one from before an attempt, age from which it is to be made again,
---       rest (ms) after a listing that could not be made
--- Returns {why, wake, wait, lookup, {token, version, left, life}, {id, attempt, request, tries, max attempts, spot, unique} ...}
---   why: '' or why nothing (more) could be claimed: 'paused', 'blocked', 'token', 'listing',
+--       rest (ms) after a listing that could not be made, create calls a second that the account may make ('0' is any number)
+-- Returns {why, wake, wait, lookup, {token, version, left, life}, {id, attempt, request, tries, max attempts, waits, unique} ...}
+--   why: '' or why nothing (more) could be claimed: 'paused', 'blocked', 'token', 'listing', 'rate',
 --        'version' (a newer launchq uses the ledger)
 --   wait: ms until there may be something to claim; '' is until somebody acts
 --   lookup: '1' where the instances should be listed now
@@ -19,8 +19,9 @@ if ARGV[7] == '1' then
 end
 
 local function handed_out(id)
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'request', 'tries', 'maxAttempts', 'spot', 'unique')
-  return {id, job[1], job[2], job[3], job[4] or '', job[5] or '', job[6] or ''}
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'request', 'tries', 'maxAttempts', 'waits', 'unique', 'spot')
+  -- Version 1 of the ledger noted `spot`, and spot instances waited.
+  return {id, job[1], job[2], job[3], job[4] or '', job[5] or job[7] or '', job[6] or ''}
 end
 
 -- While a shift with room keeps coming back, new jobs need no wake-up call.
@@ -76,14 +77,32 @@ local age = listing[1] and now - listing[1] or math.huge
 local listing_rests = listing[2] and now - listing[2] < tonumber(ARGV[13])
 local baseline = age <= tonumber(ARGV[11]) and listing[1] or ''
 
+-- The budget of calls fills by `rate` a second and holds a tenth of a second's worth: calls are spread, not sent in bursts.
+-- Every 429 has halved it, instances let it grow again (settle.lua).
+local rate, asked = tonumber(ARGV[14]), limit
+local budget, rate_wait
+if rate > 0 then
+  local kept = redis.call('HMGET', key('rate'), 'budget', 'at', 'factor')
+  rate = rate * (tonumber(kept[3]) or 1)
+  local most = math.max(1, rate / 10)
+  budget = math.min(most, (tonumber(kept[1]) or most) + (now - (tonumber(kept[2]) or now)) * rate / 1000)
+  limit = math.min(limit, math.floor(budget))
+  rate_wait = math.ceil((1 - (budget - math.floor(budget))) * 1000 / rate)
+end
+
 local jobs, why = {}, ''
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, limit)) do
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'unique', 'doubtful')
+
+-- Takes one job of this lane. False where exact names wait for a listing.
+local function take(id, lane)
+  if give_up(id, now) then
+    return true
+  end
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'unique', 'doubtful', 'lane', 'waits')
   local set = {attempt = whole((tonumber(job[1]) or 0) + 1), worker = worker, reason = ''}
   if not job[2] then
     if baseline == '' and not listing_rests then
       why, lookup = 'listing', '1'
-      break
+      return false
     elseif age > math.max(tonumber(ARGV[12]), 20 * (tonumber(listing[3]) or 0)) and not listing_rests then
       lookup = '1'
     end
@@ -92,12 +111,51 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT'
       set.since, set.baseline = whole(now), baseline
     end
   end
+  if job[5] then
+    set.epoch = redis.call('HGET', key('lane', job[4] or ''), 'epoch') or '0'
+  end
   if move(id, 'claim', now, now + lease, set) then
     jobs[#jobs + 1] = handed_out(id)
     redis.call('RPUSH', key('claim', claim_id), set.attempt .. ' ' .. id)
   else
-    redis.call('ZREM', key('due'), id)
+    take_out_of_line(id, lane)  -- somebody has deleted the job by hand: it must not be met again for ever
   end
+  return true
+end
+
+-- Serves the lanes in turn, each with its share of the room, until the room or the lanes are used up.
+local LANES_AT_ONCE = 256
+line_up(now)
+local lanes = redis.call('ZRANGEBYSCORE', key('lanes'), '-inf', now, 'LIMIT', 0, LANES_AT_ONCE)
+while #lanes > 0 and #jobs < limit and why == '' do
+  local share, more = math.max(1, math.floor((limit - #jobs) / #lanes)), {}
+  for _, lane in ipairs(lanes) do
+    local first = redis.call('ZRANGE', key('ready', lane), 0, 0)[1]
+    local waits = first and redis.call('HGET', key('job', first), 'waits')
+    local room, before = math.min(share, limit - #jobs, first and lane_room(lane, waits, limit) or 0), #jobs
+    for _, id in ipairs(room > 0 and redis.call('ZRANGE', key('ready', lane), 0, room - 1) or {}) do
+      if not take(id, lane) then
+        break
+      end
+    end
+    if why ~= '' then
+      break
+    elseif room > 0 then
+      serve_lane(lane, now)
+      if #jobs > before and redis.call('HEXISTS', key('lane', lane), 'probeAt') == 1 then
+        -- It was the probe: the next one is due when this one's answer, or the time of another probe, has come.
+        serve_lane(lane, now + lease)
+      else
+        more[#more + 1] = lane
+      end
+    elseif first and #jobs < limit then
+      serve_lane(lane, now + FULL_MS)  -- until then, unless a call of it ends before
+    end
+  end
+  lanes = more
+end
+if budget then
+  redis.call('HSET', key('rate'), 'budget', tostring(budget - #jobs), 'at', whole(now))
 end
 if lookup == '1' and redis.call('EXISTS', key('lookup')) == 1 then
   lookup = ''
@@ -113,10 +171,12 @@ if #jobs > 0 then
 end
 
 local wake, wait = 0, ''
-local first = first_of('due')
+local first = first_claim()
 if first then
   wait = whole(math.max(0, first - now))
-  if #jobs >= limit and wait == '0' then
+  if wait == '0' and limit < asked and #jobs >= limit then
+    why, wait = #jobs == 0 and 'rate' or why, whole(rate_wait)
+  elseif wait == '0' and #jobs >= asked then
     redis.call('DEL', key('watch'))
     wake = wants_wake()
   end

@@ -1,12 +1,13 @@
 -- Enters jobs, all of them or, where one conflicts, none. Safe to repeat: ids are made by the producer.
--- ARGV: base, 'enter' or 'check', batch id ('' is none), then 9 for each job:
---       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'), spot ('1' or ''),
---       unique ('1': the job's tag is added to the name sent),
+-- ARGV: base, 'enter' or 'check', batch id ('' is none), then 12 for each job:
+--       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'),
+--       waits ('1': it waits for capacity), unique ('1': the job's tag is added to the name sent), lane,
+--       start ('' is now, '+ms' from now, or ms since 1970), how long it is tried from then on (ms; '' is for ever),
 --       digests of the body ('' where bodies are not sealed), the first to be kept, each a sign that an older body is the same
 -- Returns {wake, {id, name, state, duplicate} for each job}, or {'conflict', {job id that exists, index} ...}.
 -- A conflict: the key or the entry stands for a job whose request is another one.
 
-local FIELDS = 9
+local FIELDS = 12
 local check, batch = ARGV[2] == 'check', ARGV[3]
 local now = now_ms()
 local entries = batch ~= '' and key('entries', batch) or nil
@@ -32,7 +33,7 @@ local function same(job, at)
   if not job[2] and job[1] == ARGV[at + 2] then
     return true
   end
-  local digests = ARGV[at + 8]
+  local digests = ARGV[at + 11]
   return digests ~= '' and string.find(digests, job[2] or redis.sha1hex(job[1]), 1, true)
 end
 
@@ -61,13 +62,20 @@ for at = 4, #ARGV, FIELDS do
     -- The same id again is this very call repeated by the Redis client, not a second submission.
     jobs[#jobs + 1] = {old, redis.call('HGET', key('job', old), 'name') or name, state, old == id and 0 or 1}
   else
+    local start = ARGV[at + 9]
+    local due = start == '' and now or string.sub(start, 1, 1) == '+' and now + string.sub(start, 2) or tonumber(start)
+    due = math.max(due, now)
+    local state = due > now and 'scheduled' or 'queued'
+    -- In order of arrival also within one millisecond.
+    local arrived = string.format('%.3f', due + entered / 1000)
     local fields = {
-      'state', 'queued', 'name', name, 'request', ARGV[at + 2], 'createdAt', whole(now), 'updatedAt', whole(now),
-      'dueAt', whole(now), 'attempt', '0', 'attempts', '0', 'tries', '0',
+      'state', state, 'name', name, 'request', ARGV[at + 2], 'createdAt', whole(now), 'updatedAt', whole(now),
+      'dueAt', whole(due), 'arrived', arrived, 'lane', ARGV[at + 8], 'attempt', '0', 'attempts', '0', 'tries', '0',
     }
     local optional = {
-      key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], spot = ARGV[at + 6], unique = ARGV[at + 7],
-      batchId = batch, digest = string.match(ARGV[at + 8], '%S+') or '',
+      key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], waits = ARGV[at + 6], unique = ARGV[at + 7],
+      batchId = batch, ['until'] = ARGV[at + 10] ~= '' and whole(due + ARGV[at + 10]) or '', patience = ARGV[at + 10],
+      digest = string.match(ARGV[at + 11], '%S+') or '',
     }
     for field, value in pairs(optional) do
       if value ~= '' then
@@ -76,7 +84,10 @@ for at = 4, #ARGV, FIELDS do
       end
     end
     redis.call('HSET', key('job', id), unpack(fields))
-    redis.call('ZADD', key('due'), now, id)
+    put_in_line(id, ARGV[at + 8], arrived, due, now)
+    if optional['until'] ~= '' then
+      redis.call('ZADD', key('deadlines'), optional['until'], id)
+    end
     if ARGV[at + 3] ~= '' then
       redis.call('SET', key('key', ARGV[at + 3]), id)
     end
@@ -87,9 +98,9 @@ for at = 4, #ARGV, FIELDS do
       redis.call('HSETNX', key('batch', batch), 'createdAt', whole(now))
       redis.call('HINCRBY', key('batch', batch), 'total', 1)
     end
-    count('queued', batch, 1)
-    tell(id, 'queued', nil, nil, batch)
-    jobs[#jobs + 1] = {id, name, 'queued', 0}
+    count(state, batch, 1)
+    tell(id, state, nil, nil, batch)
+    jobs[#jobs + 1] = {id, name, state, 0}
     entered = entered + 1
   end
 end

@@ -8,6 +8,7 @@ local EVENTS_KEPT = 100000
 local WAKE_MS = 2000
 local WATCH_MS = 300
 local EXPIRED_AT_ONCE = 1000
+local LINED_UP_AT_ONCE = 1000
 local HISTORY_KEPT = 50
 local HISTORY_TEXT = 500
 
@@ -101,18 +102,128 @@ local function count_names(name, old, new)
   if IN_DOUBT[new] then count_name('doubted', name, 1) end
 end
 
--- Which set says when the job is looked at next: `due` while it waits for a claim, `leases` while somebody must find
--- out what became of its last attempt, `ended` after its end.
+local move
+
+-- A lane is the jobs that compete for the same capacity. Its jobs that are due wait in its own queue (`ready`), and
+-- `lanes` says when each lane may be served next: the lane that was served longest ago comes first.
+-- Where its jobs wait for capacity, a lane has a hash (`lane`): `flying` calls, `width` of them at most (open: as many as
+-- there is room for), `probeAt` while it is sold out. It begins narrow, each instance widens it by one, a sold-out answer
+-- closes it until the next probe. `epoch` counts the closings: what a call brings back that was made before is no news.
+local FIRST_WIDTH = 2
+local OPEN_WIDTH = 64
+local LANE_KEPT_MS = 3600000
+local FULL_MS = 1000
+
+local function serve_lane(lane, when)
+  redis.call('ZADD', key('lanes'), 'XX', when, lane)
+end
+
+-- Puts a job that waits where it belongs: among those whose time has not come, or into its lane's queue.
+local function put_in_line(id, lane, arrived, look, now)
+  if look > now then
+    redis.call('ZADD', key('due'), look, id)
+    return
+  end
+  redis.call('ZADD', key('ready', lane), arrived, id)
+  if not redis.call('ZSCORE', key('lanes'), lane) then
+    local probe_at = tonumber(redis.call('HGET', key('lane', lane), 'probeAt') or '0')
+    redis.call('ZADD', key('lanes'), math.max(now, probe_at), lane)
+  end
+end
+
+local function take_out_of_line(id, lane)
+  if redis.call('ZREM', key('due'), id) == 0 and redis.call('ZREM', key('ready', lane), id) == 1
+    and redis.call('EXISTS', key('ready', lane)) == 0 then
+    redis.call('ZREM', key('lanes'), lane)
+  end
+end
+
+-- Jobs whose time has come go into their lanes' queues.
+local function line_up(now)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, LINED_UP_AT_ONCE)) do
+    local job = redis.call('HMGET', key('job', id), 'state', 'lane', 'arrived', 'dueAt')
+    if job[1] == 'scheduled' then
+      move(id, 'due', now, now, {})
+    else
+      redis.call('ZREM', key('due'), id)
+      if job[1] then
+        put_in_line(id, job[2] or '', tonumber(job[3] or job[4]), now, now)
+      end
+    end
+  end
+end
+
+-- How many calls of this lane may be made now.
+local function lane_room(lane, waits, limit)
+  if not waits then
+    return limit
+  end
+  local held = redis.call('HMGET', key('lane', lane), 'width', 'flying', 'open')
+  if held[3] then
+    return limit
+  end
+  return math.min(limit, (tonumber(held[1]) or FIRST_WIDTH) - (tonumber(held[2]) or 0))
+end
+
+local function count_flying(lane, by, now)
+  if redis.call('HINCRBY', key('lane', lane), 'flying', by) < 0 then
+    redis.call('HSET', key('lane', lane), 'flying', '0')
+  end
+  redis.call('PEXPIRE', key('lane', lane), LANE_KEPT_MS)
+  if by < 0 then
+    -- There is room again; but a probe that brought no news is not repeated at once, and no call from before the closing
+    -- brings the next one forward.
+    local probe_at = redis.call('HGET', key('lane', lane), 'probeAt')
+    serve_lane(lane, probe_at and math.max(now + FULL_MS, tonumber(probe_at)) or now)
+  end
+end
+
+-- An answer says that the lane is sold out. `epoch` is the lane's when the call was claimed, `wait` (ms) until the next probe.
+local function close_lane(lane, epoch, wait, message, now)
+  local held = redis.call('HMGET', key('lane', lane), 'epoch', 'since')
+  if (held[1] or '0') ~= (epoch or '0') then
+    return
+  end
+  redis.call('HDEL', key('lane', lane), 'open')
+  redis.call('HSET', key('lane', lane), 'width', '1', 'probeAt', whole(now + wait), 'message', message,
+    'since', held[2] or whole(now))
+  redis.call('HINCRBY', key('lane', lane), 'epoch', 1)
+  redis.call('PEXPIRE', key('lane', lane), math.max(LANE_KEPT_MS, 2 * wait))
+  serve_lane(lane, now + wait)
+end
+
+-- A call of the lane created an instance.
+local function widen_lane(lane, epoch, now)
+  local held = redis.call('HMGET', key('lane', lane), 'epoch', 'width', 'open')
+  if (held[1] or '0') ~= (epoch or '0') or held[3] then
+    return
+  end
+  local width = (tonumber(held[2]) or FIRST_WIDTH) + 1
+  redis.call('HDEL', key('lane', lane), 'probeAt', 'message', 'since')
+  if width > OPEN_WIDTH then
+    redis.call('HDEL', key('lane', lane), 'width')
+    redis.call('HSET', key('lane', lane), 'open', '1')
+  else
+    redis.call('HSET', key('lane', lane), 'width', whole(width))
+  end
+  -- A late answer may be the first that is heard of this lane for long.
+  redis.call('PEXPIRE', key('lane', lane), LANE_KEPT_MS)
+  serve_lane(lane, now)
+end
+
+-- Where a job is kept: `due` and its lane's queue while it waits, `leases` while somebody must find out what became of its
+-- last attempt, `ended` after its end.
 local function home(state)
-  return ENDS[state] and 'ended' or WATCHED[state] and 'leases' or 'due'
+  return ENDS[state] and 'ended' or WATCHED[state] and 'leases' or 'line'
 end
 
 -- Moves one job along the table, or refuses. `set` holds the hash fields that change with it ('' empties one);
 -- `look` is when to look at the job next (ms), needed for every state that is not an end; `by` is who did it, for the
 -- history. Returns the new state, or false where the table has no such move.
-local function move(id, event, now, look, set, by)
+function move(id, event, now, look, set, by)
   local job = key('job', id)
-  local old = redis.call('HMGET', job, 'state', 'batchId', 'attempt', 'reason', 'instanceId', 'name', 'unique')
+  local old = redis.call('HMGET', job, 'state', 'batchId', 'attempt', 'reason', 'instanceId', 'name', 'unique', 'lane',
+    'arrived', 'waits', 'until')
   local new = old[1] and MOVES[old[1]] and MOVES[old[1]][event]
   if not new then
     return false
@@ -122,19 +233,35 @@ local function move(id, event, now, look, set, by)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-  local from, to = home(old[1]), home(new)
-  if from ~= to then
+  local from, to, lane = home(old[1]), home(new), old[8] or ''
+  if from == 'line' then
+    take_out_of_line(id, lane)
+  elseif from ~= to then
     redis.call('ZREM', key(from), id)
+  end
+  if old[10] and old[1] ~= new then
+    if old[1] == 'submitting' then count_flying(lane, -1, now) end
+    if new == 'submitting' then count_flying(lane, 1, now) end
   end
   if to == 'ended' then
     redis.call('ZADD', key(to), now, id)
+    if old[11] then
+      redis.call('ZREM', key('deadlines'), id)
+    end
     if old[2] then
       redis.call('HSET', key('batch', old[2]), 'endedAt', whole(now))
     end
   else
     fields[#fields + 1] = 'dueAt'
     fields[#fields + 1] = whole(look)
-    redis.call('ZADD', key(to), look, id)
+    if from == 'ended' and old[11] then
+      redis.call('ZADD', key('deadlines'), old[11], id)
+    end
+    if to == 'line' then
+      put_in_line(id, lane, tonumber(old[9]) or now, look, now)
+    else
+      redis.call('ZADD', key(to), look, id)
+    end
   end
   redis.call('HSET', job, unpack(fields))
   if new ~= old[1] then
@@ -283,4 +410,22 @@ end
 local function lookup_is_due(now)
   local first = first_of('leases')
   return first and first <= now and redis.call('EXISTS', key('lookup')) == 0
+end
+
+-- When there may be something to claim (ms), or nil: the next job that falls due, or the next lane that may be served.
+local function first_claim()
+  local due, lane = first_of('due'), first_of('lanes')
+  return due and lane and math.min(due, lane) or due or lane
+end
+
+-- Jobs whose time is up fail; one whose attempt is under way, when that has ended.
+local function give_up(id, now)
+  local job = redis.call('HMGET', key('job', id), 'state', 'lane', 'category', 'message', 'until')
+  if not job[5] or tonumber(job[5]) > now or not (MOVES[job[1]] or {}).giveUp then
+    return false
+  end
+  local message = job[4] or redis.call('HGET', key('lane', job[2] or ''), 'message')
+    or 'its time was up before a call could be made'
+  local category = job[3] and job[3] ~= '' and job[3] or 'capacity'
+  return move(id, 'giveUp', now, now, {category = category, message = message, reason = ''})
 end

@@ -17,6 +17,11 @@ for at = 3, #ARGV do
     local new = move(id, 'rearm', now, now, {tries = '0', rearmedBy = act, reason = ''})
     if new then
       redis.call('HDEL', key('job', id), 'cancelRequested', 'message', 'category')
+      local patience = redis.call('HGET', key('job', id), 'patience')
+      if patience then
+        redis.call('HSET', key('job', id), 'until', whole(now + patience))
+        redis.call('ZADD', key('deadlines'), now + patience, id)
+      end
       state, done, rearmed = new, 'rearmed', true
     end
   end

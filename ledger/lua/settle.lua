@@ -7,6 +7,7 @@
 -- Returns for each report the job's new state, 'stale', or 'surplus': an instance was created that no job waits for (any more).
 
 local FIELDS = 9
+local LOWEST_RATE, RECOVERY = 1 / 64, 0.05
 local now = now_ms()
 local account = key('account')
 
@@ -27,6 +28,10 @@ if pause > 0 then
   local _, state, till = account_state(now)
   if state ~= 'blocked' then
     local longest = math.max(now + pause, tonumber(till) or 0)
+    if state ~= 'paused' then
+      local factor = tonumber(redis.call('HGET', key('rate'), 'factor') or '1')
+      redis.call('HSET', key('rate'), 'factor', tostring(math.max(factor / 2, LOWEST_RATE)))
+    end
     close_account('paused', 'throttled', ARGV[5], whole(longest), now)
   end
 end
@@ -51,10 +56,14 @@ end
 local states = {}
 for at = 9, #ARGV, FIELDS do
   local id, attempt, event, instance = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 6]
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'attempts', 'tries', 'cancelRequested', 'state', 'worker', 'doubtful')
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'attempts', 'tries', 'cancelRequested', 'state', 'worker', 'doubtful',
+    'lane', 'epoch', 'waits')
   local new = false
   local set = {reason = ARGV[at + 3], category = ARGV[at + 4], message = ARGV[at + 5]}
-  local look = now + ARGV[at + 7]
+  local wait = tonumber(ARGV[at + 7])
+  local sold_out = event == 'defer' and set.reason == 'capacity' and job[10]
+  -- A job that waits for capacity waits in its lane, which says when it is asked again.
+  local look = now + (sold_out and 0 or wait)
   local owner = instance ~= '' and redis.call('HGET', key('owners'), instance)
   if owner and owner ~= id then
     -- Another job of the same name has adopted it: this one's own may still turn up.
@@ -86,7 +95,13 @@ for at = 9, #ARGV, FIELDS do
       redis.call('HDEL', key('job', id), 'doubtful')
     end
   end
+  if new and sold_out then
+    close_lane(job[8] or '', job[9], wait, set.message, now)
+  end
   if new == 'succeeded' then
+    if job[10] then
+      widen_lane(job[8] or '', job[9], now)
+    end
     own(instance, id, now)
     settle_doubt(id)
     if redis.call('HGET', account, 'reason') == 'balance' then
@@ -94,9 +109,24 @@ for at = 9, #ARGV, FIELDS do
     end
   elseif new == 'retrying' and job[4] then
     new = move(id, 'cancel', now, now, {reason = ''})
+  elseif new == 'retrying' then
+    new = give_up(id, now) or new
   elseif not new and instance ~= '' then
     new = surplus(id, attempt, instance)
   end
   states[#states + 1] = new or 'stale'
+end
+local factor = redis.call('HGET', key('rate'), 'factor')
+if factor then
+  local launched = 0
+  for _, state in ipairs(states) do
+    launched = launched + (state == 'succeeded' and 1 or 0)
+  end
+  local grown = tonumber(factor) + RECOVERY * launched
+  if grown >= 1 then
+    redis.call('HDEL', key('rate'), 'factor')
+  elseif launched > 0 then
+    redis.call('HSET', key('rate'), 'factor', tostring(grown))
+  end
 end
 return states

@@ -11,7 +11,11 @@ end
 
 expire_lost(now, ARGV[5])
 
-local due, lookup = first_of('due'), first_of('leases')
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)) do
+  give_up(id, now)
+end
+
+local due, lookup = first_claim(), first_of('leases')
 if redis.call('EXISTS', key('lookup')) == 1 then
   lookup = nil
 end

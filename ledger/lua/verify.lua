@@ -70,7 +70,7 @@ local function none_found(id, job, delay)
     return move(id, 'fail', now, now, {message = message}, 'lookup')
   end
   local new = move(id, 'defer', now, now + delay, {message = message, reason = 'transient'}, 'lookup')
-  return job.cancelled and move(id, 'cancel', now, now, {reason = ''}, 'lookup') or new
+  return job.cancelled and move(id, 'cancel', now, now, {reason = ''}, 'lookup') or give_up(id, now) or new
 end
 
 local function not_read(id, job, name)

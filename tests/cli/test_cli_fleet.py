@@ -228,23 +228,6 @@ class TestSubmitting:
             assert [redis.hget(key, "maxAttempts") for key in keys] == expected
             assert [world.job(job["id"]).unique_names for job in jobs] == [True, False]
 
-    def test_what_workers_do_not_do_yet_is_refused_once_for_each_launch(self, world: World) -> None:
-        text = fleet(
-            {"name": "a", "count": 5, "retry": {"until": "6h"}, "fallbacks": [{"region": "x"}]},
-            {"name": "b", "schedule": {"at": "02:00"}},
-            {"name": "c", "waitForCapacity": True},
-            {"name": "d", "retry": {"maxAttempts": 3}},
-        )
-        ran = world.run("submit", "-", "--json", stdin=text)
-        assert ran.code == 2
-        assert [(one["where"], one["path"], one["wrong"]) for one in ran.document["error"]["problems"]] == [
-            ("standard input, launch 1", "retry.until, fallbacks", "not supported yet"),
-            ("standard input, launch 2", "schedule", "not supported yet"),
-            ("standard input, launch 3", "waitForCapacity", "not supported yet"),
-        ]
-        assert sum(world.launcher.account().counts.values()) == 0
-        assert world.run("plan", "-", stdin=text).code == 0
-
     def test_equal_names_are_warned_of_unless_they_are_made_unique(self, world: World) -> None:
         text = fleet({"name": "a"}, {"name": "a"}, {"name": "b"})
         assert "2 instances would have the same name, a" in world.run("plan", "-", stdin=text).err

@@ -50,6 +50,7 @@ class TestDefaults:
             ("secret_key", None),
             ("request_timeout", 30),
             ("concurrency", 100),
+            ("rate_limit", 10),
             ("max_attempts", 8),
             ("backoff_base", 1),
             ("backoff_cap", 60),
@@ -59,6 +60,7 @@ class TestDefaults:
             ("balance_messages", ()),
             ("shift_seconds", 30),
             ("retention", 7 * 24 * 3600),
+            ("timezone", "Asia/Shanghai"),
         ],
     )
     def test_each(self, name: str, value: Any) -> None:
@@ -239,6 +241,13 @@ class TestWhatIsRefused:
             ("CONCURRENCY", "0"),
             ("CONCURRENCY", "1.5"),
             ("CONCURRENCY", "many"),
+            ("RATE_LIMIT", "10"),
+            ("RATE_LIMIT", "-1/s"),
+            ("RATE_LIMIT", "10/d"),
+            ("RATE_LIMIT", "fast"),
+            ("RATE_LIMIT", "100001/s"),
+            ("TIMEZONE", "Beijing"),
+            ("TIMEZONE", "../etc/passwd"),
             ("MAX_ATTEMPTS", "0"),
             ("BACKOFF_BASE", "0"),
             ("BACKOFF_CAP", "inf"),
@@ -284,6 +293,15 @@ class TestWhatIsRefused:
     def test_settings_do_not_change(self) -> None:
         with pytest.raises(ValidationError):
             load({}).prefix = "other"  # type: ignore[misc]
+
+
+class TestRate:
+    @pytest.mark.parametrize(
+        ("text", "rate"),
+        [("10/s", 10), ("600/m", 10), ("0.5/s", 0.5), ("36 / h", 0.01), ("0", 0), ("0/s", 0)],
+    )
+    def test_is_a_number_of_calls_a_second(self, text: str, rate: float) -> None:
+        assert load({"LAUNCHQ_RATE_LIMIT": text}).rate_limit == pytest.approx(rate)
 
 
 class TestSecrets:

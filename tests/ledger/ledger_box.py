@@ -6,6 +6,8 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields as fields_of
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +17,7 @@ from ledger.calls import AccountNews, Claim, Claimed, Done, Doubt, Finding, Repo
 from ledger.keys import NAMES
 from ledger.vault import PLAIN, Vault
 from tasks.jobs import Happening, Job, Submission
+from tasks.policy import Policy
 from tasks.retry import Outcome
 from tasks.states import ENDS, IN_DOUBT, MOVES, WATCHED, Event, State
 
@@ -24,8 +27,17 @@ HISTORY_KEPT = 50
 TINY = 0.001
 """Seconds of a lease that is meant to run out."""
 
-HOMES = ("due", "leases", "ended")
-"""The sorted sets of which every job is in exactly one."""
+LANE = "cn-north/h100/spot"
+"""A lane of jobs that wait for capacity."""
+
+SETS = ("leases", "ended", "deadlines")
+"""The sorted sets that `audit_sets` looks at."""
+
+OPEN_WIDTH = 64
+"""The widest a lane gets before it is open."""
+
+Jobs = Mapping[str, Mapping[str, str]]
+"""The hashes of jobs by their ids."""
 
 DELAYS = (5.0, 15.0, 45.0)
 """Verify delays: nothing is looked up before a test lets time pass."""
@@ -37,9 +49,11 @@ UNTOUCHED = ["listing"]
 
 LASTING = {
     "account", "logins", "counts", "token", "workers", "events", "due", "leases", "ended",
-    "owners", "seen", "flying", "doubted", "listing",
+    "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "deadlines", "rate",
 }  # fmt: skip
-"""Single keys that stay: each is bounded by what it is about."""
+"""Keys that stay: each is bounded by what it is about."""
+FADING = {"lane"}
+"""Keys that go by themselves, long after their last use."""
 PASSING = {"claim", "wake", "watch", "login", "lookup"}
 """Keys that must go by themselves."""
 
@@ -49,10 +63,16 @@ def request(name: str = "trainer", **changes: Any) -> str:
     return json.dumps({"name": name, **changes}, separators=(",", ":"))
 
 
-def submission(name: str = "trainer", **fields: Any) -> Submission:
-    """A submission with an id of its own, unless one is given."""
-    values: dict[str, Any] = {"id": f"{name}-{uuid.uuid4().hex[:8]}", "body": request(name), **fields}
-    return Submission(name=name, **values)
+def submission(name: str = "trainer", **values: Any) -> Submission:
+    """A submission with an id of its own, unless one is given. Fields of its policy may be given like its own.
+
+    What waits for capacity is of LANE, unless another one is given.
+    """
+    policy = Policy(**{one.name: values.pop(one.name) for one in fields_of(Policy) if one.name in values})
+    if policy.wait_for_capacity:
+        values.setdefault("lane", LANE)
+    known: dict[str, Any] = {"id": f"{name}-{uuid.uuid4().hex[:8]}", "body": request(name), **values}
+    return Submission(name=name, policy=policy, **known)
 
 
 def report(job: Claimed, event: Event, **outcome: Any) -> Report:
@@ -60,6 +80,11 @@ def report(job: Claimed, event: Event, **outcome: Any) -> Report:
     if event is Event.CREATE:
         outcome.setdefault("instance_id", f"notebook-{job.id}")
     return Report(job.id, job.attempt, Outcome(event, **outcome))
+
+
+def sold_out(job: Claimed, *, wait: float = 30.0, message: str = "no capacity") -> Report:
+    """This attempt, of a job that waits for capacity, was told that there is none; the next probe in `wait` seconds."""
+    return report(job, Event.DEFER, category="capacity", message=message, delay=wait)
 
 
 class Box:
@@ -98,8 +123,12 @@ class Box:
         api_key: str = API_KEY,
         first: bool = False,
         watching: bool = False,
+        rate: float = 0,
     ) -> Claim:
-        """One claim, with an id of its own unless one is given; with an API key, so that no token is needed."""
+        """One claim, with an id of its own unless one is given; with an API key, so that no token is needed.
+
+        `rate` is the account's budget of calls a second; 0 is none.
+        """
         return self.ledger.run(
             calls.claim(
                 claim_id or uuid.uuid4().hex,
@@ -110,6 +139,7 @@ class Box:
                 first=first,
                 watching=watching,
                 vault=self.ledger.vault,
+                rate=rate,
             )
         )
 
@@ -167,6 +197,8 @@ class Box:
         """A job that is in this state; its id."""
         if state is State.QUEUED:
             return self.enter(name, batch=batch)[0]
+        if state is State.SCHEDULED:
+            return self.enter(name, batch=batch, not_before=timedelta(hours=1))[0]
         if state is State.SUBMITTING:
             [job_id] = self.enter(name, batch=batch)
             assert self.take().id == job_id
@@ -191,10 +223,28 @@ class Box:
         now = self.now()
         for job_id in job_ids:
             fields = self.fields(job_id)
-            self.redis.zadd(self.keys.base + home_of(fields["state"]), {job_id: now})
+            home = home_of(fields["state"])
+            if home == "line" and self.redis.zscore(self.keys.ready(fields["lane"]), job_id) is not None:
+                continue  # it is due
+            self.redis.zadd(self.keys.base + ("due" if home == "line" else home), {job_id: now})
             self.redis.hset(self.keys.job(job_id), "dueAt", now)
             if "leaseEnd" in fields and lease_is_over:
                 self.redis.hset(self.keys.job(job_id), "leaseEnd", now)
+
+    def lane_comes(self, lane: str = LANE) -> None:
+        """By hand: the time has come at which this lane may be served next, and probed, if it is sold out."""
+        now = self.now()
+        self.redis.zadd(self.keys.lanes, {lane: now}, xx=True)
+        if self.redis.hexists(self.keys.base + "lane:" + lane, "probeAt"):
+            self.redis.hset(self.keys.base + "lane:" + lane, "probeAt", now)
+
+    def deadline_comes(self, *job_ids: str) -> None:
+        """By hand: the time is up until which these jobs are tried."""
+        now = self.now()
+        for job_id in job_ids:
+            assert "until" in self.fields(job_id)
+            self.redis.hset(self.keys.job(job_id), "until", now)
+            self.redis.zadd(self.keys.base + "deadlines", {job_id: now}, xx=True)
 
     def turn(self, asker: str = "asker", *, lasts: float = 60, limit: int = 1000) -> Turn:
         """Ask for the turn to list the instances."""
@@ -308,6 +358,15 @@ class Box:
         """A job's state, as it is."""
         return self.fields(job_id).get("state", "")
 
+    def lane(self, lane: str = LANE) -> dict[str, str]:
+        """What is kept of a lane whose jobs wait for capacity."""
+        found: dict[str, str] = self.redis.hgetall(self.keys.base + "lane:" + lane)
+        return found
+
+    def lane_served_in(self, lane: str = LANE) -> float:
+        """Milliseconds until this lane may be served next, from now on."""
+        return self.redis.zscore(self.keys.lanes, lane) - self.now()
+
     def owners(self) -> dict[str, str]:
         """Instance id -> the job that it belongs to."""
         found: dict[str, str] = self.redis.hgetall(self.keys.base + "owners")
@@ -358,10 +417,20 @@ class Box:
             for name in names
             if kind_of(name) == "job"
         }
-        homes = {
-            home: dict(self.redis.zrange(self.keys.base + home, 0, -1, withscores=True)) for home in HOMES
-        }
-        audit_sets(jobs, homes)
+        audit_sets(
+            jobs,
+            {name: dict(self.redis.zrange(self.keys.base + name, 0, -1, withscores=True)) for name in SETS},
+        )
+        queues = [name.removeprefix("ready:") for name in names if kind_of(name) == "ready"]
+        waiting = {lane: self.redis.zrange(self.keys.ready(lane), 0, -1, withscores=True) for lane in queues}
+        audit_lines(
+            jobs,
+            dict(self.redis.zrange(self.keys.base + "due", 0, -1, withscores=True)),
+            {lane: dict(queue) for lane, queue in waiting.items()},
+            set(self.redis.zrange(self.keys.lanes, 0, -1)),
+        )
+        lanes = [name.removeprefix("lane:") for name in names if kind_of(name) == "lane"]
+        audit_lanes(jobs, {lane: self.lane(lane) for lane in lanes})
         audit_counts(jobs, self.redis.hgetall(self.keys.base + "counts"))
         audit_names(
             jobs,
@@ -395,7 +464,7 @@ class Box:
             if kind == "key":
                 assert self.fields(self.redis.get(self.keys.base + name))["key"] == name.removeprefix("key:")
             lifetime = self.redis.pttl(self.keys.base + name)
-            if kind in PASSING:
+            if kind in PASSING | FADING:
                 # -2: it has gone since it was listed.
                 assert lifetime != -1, f"{name} would stay for ever"
             else:
@@ -413,22 +482,60 @@ def kind_of(name: str) -> str:
     return known[head]
 
 
-def audit_sets(jobs: dict[str, dict[str, str]], homes: dict[str, dict[str, float]]) -> None:
-    """Every job is in exactly the one sorted set that its state says, at the time that it says."""
-    for home, members in homes.items():
-        assert set(members) == {job_id for job_id, job in jobs.items() if home_of(job["state"]) == home}, home
-        if home != "ended":
-            assert {job_id: int(score) for job_id, score in members.items()} == {
-                job_id: int(jobs[job_id]["dueAt"]) for job_id in members
-            }
-
-
 def home_of(state: str) -> str:
-    """The sorted set for jobs in this state."""
-    return "ended" if State(state) in ENDS else "leases" if State(state) in WATCHED else "due"
+    """The sorted set for jobs in this state; `line` is `due` or the queue of the job's lane."""
+    return "ended" if State(state) in ENDS else "leases" if State(state) in WATCHED else "line"
 
 
-def audit_names(jobs: dict[str, dict[str, str]], flying: dict[str, str], doubted: dict[str, str]) -> None:
+def audit_sets(jobs: Jobs, sets: Mapping[str, Mapping[str, float]]) -> None:
+    """Every job that does not wait is in exactly the one sorted set that its state says, at the time that it says; and what is
+    tried for some time only is known to be."""
+    for home in ("leases", "ended"):
+        assert set(sets[home]) == {job_id for job_id, job in jobs.items() if home_of(job["state"]) == home}, (
+            home
+        )
+    assert sets["leases"] == {job_id: int(jobs[job_id]["dueAt"]) for job_id in sets["leases"]}
+    assert sets["deadlines"] == {
+        job_id: int(job["until"])
+        for job_id, job in jobs.items()
+        if "until" in job and State(job["state"]) not in ENDS
+    }
+
+
+def audit_lines(
+    jobs: Jobs, due: Mapping[str, float], ready: Mapping[str, Mapping[str, float]], lanes: set[str]
+) -> None:
+    """Every job that waits is in exactly one place: among those whose time has not come, or in the queue of its lane.
+
+    There it stands where it arrived. Lanes with such jobs, and no others, are served.
+    """
+    places = Counter([*due, *(job_id for queue in ready.values() for job_id in queue)])
+    assert places == Counter(job_id for job_id, job in jobs.items() if home_of(job["state"]) == "line")
+    assert due == {job_id: int(jobs[job_id]["dueAt"]) for job_id in due}
+    for lane, queue in ready.items():
+        assert {jobs[job_id]["lane"] for job_id in queue} <= {lane}
+        assert queue == {job_id: float(jobs[job_id]["arrived"]) for job_id in queue}
+        assert {jobs[job_id]["state"] for job_id in queue} <= {State.QUEUED, State.RETRYING}
+    assert lanes == {lane for lane, queue in ready.items() if queue}
+
+
+def audit_lanes(jobs: Jobs, lanes: Mapping[str, Mapping[str, str]]) -> None:
+    """How many calls each lane has in flight, of those that wait for capacity; no more than it may; and what it tells."""
+    flying = Counter(
+        job["lane"] for job in jobs.values() if "waits" in job and job["state"] == State.SUBMITTING
+    )
+    assert {
+        lane: int(kept["flying"]) for lane, kept in lanes.items() if kept.get("flying", "0") != "0"
+    } == flying
+    for kept in lanes.values():
+        assert set(kept) <= {"flying", "width", "open", "probeAt", "message", "since", "epoch"}
+        assert not {"open", "width"} <= set(kept)
+        assert len({"probeAt", "message", "since"} & set(kept)) in {0, 3}
+        assert "probeAt" not in kept or kept["width"] == "1"
+        assert 1 <= int(kept.get("width", 1)) <= OPEN_WIDTH
+
+
+def audit_names(jobs: Jobs, flying: dict[str, str], doubted: dict[str, str]) -> None:
     """How many jobs have sent an exact name and do not know what came of it."""
     exact = [job for job in jobs.values() if "unique" not in job]
     assert {name: int(number) for name, number in flying.items()} == Counter(
@@ -439,7 +546,7 @@ def audit_names(jobs: dict[str, dict[str, str]], flying: dict[str, str], doubted
     )
 
 
-def audit_owners(jobs: dict[str, dict[str, str]], owners: dict[str, str], seen: set[str]) -> None:
+def audit_owners(jobs: Jobs, owners: dict[str, str], seen: set[str]) -> None:
     """Every job's instance is owned by it; so no instance is two jobs'. What else is owned turned up too late (surplus).
 
     A job has an instance exactly where it has succeeded.
@@ -455,13 +562,13 @@ def audit_history(job: dict[str, str], history: Sequence[Happening]) -> None:
     """Not too much of it, in its order, and the last line that tells of a change tells of the job's state."""
     assert len(history) <= HISTORY_KEPT
     assert [one.at for one in history] == sorted(one.at for one in history)
-    waits = {State.QUEUED, State.SUBMITTING}  # a submission and a claim leave no line
+    waits = {State.SCHEDULED, State.QUEUED, State.SUBMITTING}  # a submission and a claim leave no line
     told = [one.state for one in history if one.event in set(Event)]
     if State(job["state"]) not in waits:
         assert told[-1:] == [job["state"]]
 
 
-def audit_counts(jobs: dict[str, dict[str, str]], counts: dict[str, str]) -> None:
+def audit_counts(jobs: Jobs, counts: dict[str, str]) -> None:
     """The counts that are kept equal the ones that are counted."""
     kept = {state: int(number) for state, number in counts.items() if int(number)}
     assert kept == Counter(job["state"] for job in jobs.values())

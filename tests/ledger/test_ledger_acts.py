@@ -8,7 +8,7 @@ from harness import wait_until
 from ledger import calls
 from ledger.calls import Done, Report
 from ledger.vault import PLAIN
-from ledger_box import DELAYS, UNTOUCHED, Box, report, submission
+from ledger_box import DELAYS, LANE, UNTOUCHED, Box, report, submission
 from tasks.errors import NotFoundError
 from tasks.retry import Outcome
 from tasks.states import ENDS, Event, State
@@ -395,23 +395,24 @@ class TestTidy:
         for state in [*set(State) - {State.QUEUED}, State.QUEUED]:
             box.in_state(state, f"n-{state}", batch="nightly")
         box.enter("keyed", key="k")
+        box.enter("waits", wait_for_capacity=True, until=60)
         box.ledger.run(calls.refuse("task-1", name="x", message="no"))
         box.ledger.run(calls.store_token("t", vault=PLAIN, source="login", life=60, credentials="c"))
         box.tick()
-        retrying, submitting, verifying = (
+        scheduled, retrying, submitting, verifying = (
             next(job.id for job in box.ledger.list_jobs(state=state))
-            for state in (State.RETRYING, State.SUBMITTING, State.VERIFYING)
+            for state in (State.SCHEDULED, State.RETRYING, State.SUBMITTING, State.VERIFYING)
         )
         for job in box.claim().jobs:
             box.settle(report(job, Event.CREATE))
-        box.cancel(retrying)
+        box.cancel(scheduled, retrying)
         attempt = calls.Claimed(submitting, "1", "{}")
         box.settle(report(attempt, Event.FAIL))
         assert box.look_up_in_time(verifying, {"i-1": "n-verifying"}) == "succeeded"
         box.wait_for_time(box.now())
-        assert box.tidy() == len(State) + 2
+        assert box.tidy() == len(State) + 3
         assert set(box.picture()) == {
-            "counts", "events", "token", "workers", "account", "listing", "seen",
+            "counts", "events", "token", "workers", "account", "listing", "seen", f"lane:{LANE}",
         }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -14,14 +15,16 @@ from tasks.states import ENDS, WATCHED, Event, State
 
 
 def test_a_claimed_job(box: Box) -> None:
-    box.ledger.enqueue([submission("a", id="j1", max_attempts=3, spot=True), submission("b", id="j2")])
+    box.ledger.enqueue(
+        [submission("a", id="j1", max_attempts=3, wait_for_capacity=True), submission("b", id="j2")]
+    )
     began = box.now()
     claim = box.claim(lease=35)
     ended = box.now()
     assert (claim.why, claim.token) == ("", None)
     first, second = sorted(claim.jobs, key=lambda job: job.id)
-    assert (first.id, first.attempt, first.tries, first.max_attempts, first.spot) == ("j1", "1", 0, 3, True)
-    assert (second.id, second.attempt, second.tries, second.max_attempts, second.spot) == (
+    assert (first.id, first.attempt, first.tries, first.max_attempts, first.waits) == ("j1", "1", 0, 3, True)
+    assert (second.id, second.attempt, second.tries, second.max_attempts, second.waits) == (
         "j2",
         "1",
         0,
@@ -58,11 +61,9 @@ def test_a_limit_of_nothing_takes_nothing(box: Box) -> None:
 
 
 def test_the_earliest_due_goes_first(box: Box) -> None:
-    [late] = box.enter("late")
-    [early] = box.enter("early")
-    for job_id, moment in ((late, box.now() - 1000), (early, box.now() - 2000)):
-        box.redis.zadd(box.keys.base + "due", {job_id: moment})
-        box.redis.hset(box.keys.job(job_id), "dueAt", moment)
+    [late] = box.enter("a-late-one", not_before=timedelta(milliseconds=30))
+    [early] = box.enter("early", not_before=timedelta(milliseconds=10))
+    box.wait_for_time(int(box.fields(late)["dueAt"]))
     assert [job.id for job in box.claim(1).jobs + box.claim(1).jobs] == [early, late]
 
 
@@ -90,7 +91,7 @@ def test_an_empty_ledger(box: Box) -> None:
     assert (claim.why, claim.wake, claim.wait, claim.jobs) == ("", False, None, ())
 
 
-@pytest.mark.parametrize("state", sorted({*ENDS, *WATCHED, State.RETRYING}))
+@pytest.mark.parametrize("state", sorted({*ENDS, *WATCHED, State.RETRYING, State.SCHEDULED}))
 def test_only_what_waits_is_claimed(box: Box, state: State) -> None:
     box.in_state(state)
     before = box.picture()

@@ -9,14 +9,14 @@ import pytest
 
 from ledger import calls, door
 from ledger.vault import PLAIN
-from ledger_box import UNTOUCHED, Box, request, submission
+from ledger_box import LANE, UNTOUCHED, Box, request, submission
 from tasks.errors import LedgerError, RefusedError
 from tasks.jobs import Submission
 from tasks.states import State
 
 
 def test_a_new_job(box: Box) -> None:
-    one = submission("trainer", id="j1", spot=True, max_attempts=3)
+    one = submission("trainer", id="j1", wait_for_capacity=True, max_attempts=3, until=60.5)
     began = box.now()
     entered = box.ledger.enqueue([one])
     assert entered.wake
@@ -41,14 +41,19 @@ def test_a_new_job(box: Box) -> None:
         "attempts": "0",
         "tries": "0",
         "maxAttempts": "3",
-        "spot": "1",
+        "waits": "1",
+        "lane": LANE,
+        "arrived": f"{moment}.000",
+        "until": str(moment + 60_500),
+        "patience": "60500",
     }
     assert box.events() == [("j1", "queued")]
 
 
 def test_what_a_job_does_not_have_it_has_no_field_for(box: Box) -> None:
     [job_id] = box.enter("plain")
-    assert not {"key", "entry", "maxAttempts", "spot", "batchId"} & set(box.fields(job_id))
+    optional = {"key", "entry", "maxAttempts", "waits", "unique", "until", "patience", "batchId", "digest"}
+    assert not optional & set(box.fields(job_id))
 
 
 def test_nothing_to_enter_enters_nothing(box: Box) -> None:

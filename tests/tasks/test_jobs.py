@@ -23,6 +23,7 @@ from tasks.jobs import (
     sent_body,
     sent_name,
 )
+from tasks.policy import Policy
 from tasks.request import parse_request
 from tasks.states import ENDS, State
 
@@ -123,10 +124,10 @@ def test_a_receipt() -> None:
 
 
 def test_a_submission_carries_the_request_as_it_will_be_sent() -> None:
-    made = Submission.of(REQUEST, "j1", entry="trainer#2", key="k", max_attempts=3)
-    assert (made.id, made.name, made.spot, made.entry, made.key, made.max_attempts) == (
-        "j1", "trainer", True, "trainer#2", "k", 3,
-    )  # fmt: skip
+    made = Submission.of(REQUEST, "j1", entry="trainer#2", key="k", policy=Policy(max_attempts=3))
+    assert (made.id, made.name, made.entry, made.key) == ("j1", "trainer", "trainer#2", "k")
+    assert made.policy == Policy(3, wait_for_capacity=True, until=86400), "it is spot, and waits for a day"
+    assert made.lane == f"{REQUEST.region}/{REQUEST.instance_type_id}/spot"  # fmt: skip
     assert made.body == REQUEST.wire_json()
     assert parse_request(json.loads(made.body)) == REQUEST
     assert made.body not in repr(made)
@@ -150,13 +151,13 @@ def test_no_key_is_none() -> None:
 @pytest.mark.parametrize("number", [0, -1, 1.5, "3", True])
 def test_a_number_of_attempts_that_cannot_be_used(number: Any) -> None:
     with pytest.raises(InputError, match="maxAttempts"):
-        Submission.of(REQUEST, "j1", max_attempts=number)
+        Submission.of(REQUEST, "j1", policy=Policy(max_attempts=number))
 
 
 def test_every_problem_of_a_submission_is_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
-        Submission.of(REQUEST, "j1", key="a\nb", max_attempts=0)
-    assert len(caught.value.problems) == 2
+        Submission.of(REQUEST, "j1", key="a\nb", policy=Policy(max_attempts=0, until=-1))
+    assert len(caught.value.problems) == 3
 
 
 @pytest.mark.parametrize("nothing", [None, ""])

@@ -25,6 +25,8 @@ from tasks.states import (
 )
 
 DESIGN = Path(__file__).resolve().parents[2] / "docs" / "design.md"
+STARTS = (INITIAL, State.SCHEDULED)
+"""Where a job may begin: at once, or when its time comes."""
 Edge = tuple[State, Event, State]
 EDGES: list[Edge] = [(old, event, new) for old, moves in MOVES.items() for event, new in moves.items()]
 
@@ -39,9 +41,9 @@ def reachable(start: Iterable[State], allowed: Callable[[Edge], bool]) -> set[St
     return found
 
 
-def walk(events: Iterable[Event]) -> list[tuple[State, Event, State]]:
+def walk(events: Iterable[Event], start: State = INITIAL) -> list[tuple[State, Event, State]]:
     """The moves that these events make of a new job; a move that the table does not have changes nothing."""
-    state, moves = INITIAL, []
+    state, moves = start, []
     for event in events:
         try:
             new = next_state(state, event)
@@ -52,9 +54,9 @@ def walk(events: Iterable[Event]) -> list[tuple[State, Event, State]]:
     return moves
 
 
-@given(st.lists(st.sampled_from(Event), max_size=60))
-def test_no_sequence_of_events_leaves_the_table(events: list[Event]) -> None:
-    for move in walk(events):
+@given(st.lists(st.sampled_from(Event), max_size=60), st.sampled_from(STARTS))
+def test_no_sequence_of_events_leaves_the_table(events: list[Event], start: State) -> None:
+    for move in walk(events, start):
         assert move in EDGES
         assert move[2] in MOVES
 
@@ -82,7 +84,20 @@ def test_a_move_is_the_tables_or_an_error_that_names_both(state: State, event: E
 
 def test_every_state_has_a_row_and_is_reachable() -> None:
     assert set(MOVES) == set(State)
-    assert reachable([INITIAL], lambda _: True) | {INITIAL} == set(State)
+    assert reachable(STARTS, lambda _: True) | set(STARTS) == set(State)
+
+
+def test_a_time_that_has_come_does_not_go_away() -> None:
+    assert State.SCHEDULED not in {new for _, _, new in EDGES}
+    assert {(old, new) for old, event, new in EDGES if event is Event.FALL_DUE} == {
+        (State.SCHEDULED, State.QUEUED)
+    }
+
+
+def test_a_job_is_given_up_only_while_it_waits() -> None:
+    assert {(old, new) for old, event, new in EDGES if event is Event.GIVE_UP} == {
+        (old, State.FAILED) for old in (State.SCHEDULED, State.QUEUED, State.RETRYING)
+    }
 
 
 def test_every_state_that_is_not_an_end_leads_to_every_end() -> None:
@@ -107,7 +122,8 @@ def test_a_bought_instance_is_the_end_of_the_matter() -> None:
 
 
 def test_what_was_bought_is_believed_in_every_state_but_that_of_another_instance() -> None:
-    for state in set(State) - {State.SUCCEEDED}:
+    never_sent = {State.SCHEDULED}
+    for state in set(State) - never_sent - {State.SUCCEEDED}:
         assert MOVES[state][Event.CREATE] is State.SUCCEEDED
 
 
@@ -140,7 +156,9 @@ def test_somebody_looks_after_every_attempt_whose_end_is_not_known() -> None:
 
 
 def test_a_job_can_be_cancelled_only_while_no_call_may_be_under_way() -> None:
-    assert {old for old, event, _ in EDGES if event is Event.CANCEL} == {State.QUEUED, State.RETRYING}
+    assert {old for old, event, _ in EDGES if event is Event.CANCEL} == {
+        State.SCHEDULED, State.QUEUED, State.RETRYING,
+    }  # fmt: skip
 
 
 def test_the_documents_table_says_what_the_table_says() -> None:
