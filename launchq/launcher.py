@@ -19,7 +19,7 @@ from ledger.calls import Account, Done
 from tasks.entries import Entry, identify
 from tasks.errors import InputError, NotFoundError, Problem, RefusedError
 from tasks.jobs import KEY_LENGTH, Batch, Job, Receipt, Submission
-from tasks.policy import Policy
+from tasks.policy import Fallback, Policy, policy_of, read_keys
 from tasks.request import LaunchRequest, parse_request
 from tasks.states import State
 
@@ -74,6 +74,7 @@ class Launcher:
         wait_for_capacity: bool | None = None,
         until: float | None = None,
         not_before: datetime | timedelta | None = None,
+        fallbacks: Sequence[Mapping[str, Any]] = (),
         allow_unknown_fields: bool = False,
     ) -> Job:
         """Enter one job and return it.
@@ -83,11 +84,16 @@ class Launcher:
         adds `-` and eight characters of the job's id to the name sent, so that its instance is known for certain.
         `wait_for_capacity`: ask again while sold out (default: spot instances do). `until`: seconds from its start in which
         it is tried (default: a day where it waits for capacity; math.inf is for ever). `not_before`: an aware time, or so
-        long from now. `allow_unknown_fields` sends fields that the API's document does not list, unchanged.
+        long from now. `fallbacks`: what to change, in this order, where there is no capacity, such as {"region": "...",
+        "after": 1800} (seconds from its start). `allow_unknown_fields` sends fields that the API's document does not list, unchanged.
         """
         checked = _checked(request, allow_unknown=allow_unknown_fields, where="")
-        policy = Policy(max_attempts, unique_names, wait_for_capacity, until, not_before)
-        submission = Submission.of(checked, new_id(), key=key, policy=policy)
+        policy = Policy(
+            max_attempts, unique_names, wait_for_capacity, until, not_before, checked_fallbacks(fallbacks)
+        )
+        submission = Submission.of(
+            checked, new_id(), key=key, policy=policy, allow_unknown=allow_unknown_fields
+        )
         [receipt] = self.enqueue([submission])
         return self.job(receipt.id)
 
@@ -101,6 +107,7 @@ class Launcher:
         wait_for_capacity: bool | None = None,
         until: float | None = None,
         not_before: datetime | timedelta | None = None,
+        fallbacks: Sequence[Mapping[str, Any]] = (),
         allow_unknown_fields: bool = False,
     ) -> Batch:
         """Enter many jobs as one batch: all, or, where one is wrong, none. The batch's `jobs` are in the order given.
@@ -122,9 +129,17 @@ class Launcher:
         if not entries:
             raise InputError([Problem("", "there is nothing to launch", "give at least one request")])
         batch_id = checked_batch(batch) if batch is not None else f"batch-{uuid.uuid4().hex[:12]}"
-        policy = Policy(max_attempts, unique_names, wait_for_capacity, until, not_before)
+        policy = Policy(
+            max_attempts, unique_names, wait_for_capacity, until, not_before, checked_fallbacks(fallbacks)
+        )
         submissions = [
-            Submission.of(entry.request, new_id(), entry=entry.identity, policy=policy)
+            Submission.of(
+                entry.request,
+                new_id(),
+                entry=entry.identity,
+                policy=policy,
+                allow_unknown=allow_unknown_fields,
+            )
             for entry in identify(entries)
         ]
         receipts = self.enqueue(submissions, batch=batch_id)
@@ -309,6 +324,15 @@ def checked_batch(name: str) -> str:
             ]
         )
     return name
+
+
+def checked_fallbacks(fallbacks: Sequence[Mapping[str, Any]]) -> tuple[Fallback, ...]:
+    """Fallbacks as a fleet file has them; InputError where one cannot be used."""
+    problems: list[Problem] = []
+    keys = read_keys({"fallbacks": [dict(one) for one in fallbacks]}, problems)
+    if problems:
+        raise InputError(problems)
+    return policy_of(keys).fallbacks
 
 
 def checked_token(token: str, *, now: float) -> int | None:

@@ -6,6 +6,7 @@ do not, share one reading of every script.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,8 @@ class Claimed:
     max_attempts: int | None = None
     waits: bool = False
     unique_names: bool = False
+    fallback: int = 0
+    """Which of its fallbacks the request is, from 1; 0 is none."""
 
     @property
     def body(self) -> bytes:
@@ -232,7 +235,7 @@ def enqueue(submissions: Sequence[Submission], *, vault: Vault, batch: str = "")
         args += (
             one.id, one.name, vault.seal(one.body), one.key, one.entry, limit,
             _flag(bool(policy.wait_for_capacity)), _flag(policy.unique_names), one.lane,
-            _start(policy.not_before), patience, " ".join(vault.digests(one.body)),
+            _start(policy.not_before), patience, " ".join(vault.digests(one.body)), *_choices(one, vault),
         )  # fmt: skip
     return Call(script("enqueue"), args, _enqueued)
 
@@ -384,7 +387,10 @@ def read(job_ids: Sequence[str], *, vault: Vault) -> Call[list[Job | None]]:
 
     def job(job_id: str, fields: dict[str, str], history: list[str]) -> Job:
         request = vault.open_or_none(fields.get("request") or "{}")
-        return Job.from_redis(job_id, {**fields, "request": "null" if request is None else request}, history)
+        opened = {"request": "null" if request is None else request}
+        if int(fields.get("choice") or 0):
+            opened["fallbackRequest"] = _body(fields["bodies"], int(fields["choice"]), vault) or "null"
+        return Job.from_redis(job_id, {**fields, **opened}, history)
 
     def parse(reply: list[tuple[list[str], list[str]]]) -> list[Job | None]:
         return [
@@ -509,16 +515,34 @@ def _claim(reply: list[Any], vault: Vault) -> Claim:
             Claimed(
                 job_id,
                 attempt,
-                vault.open_or_none(request),
+                _body(request, int(choice or 0), vault),
                 int(tries),
                 int(limit) if limit else None,
                 bool(waits),
                 bool(unique),
+                int(choice or 0),
             )
-            for job_id, attempt, request, tries, limit, waits, unique in jobs
+            for job_id, attempt, request, tries, limit, waits, unique, choice in jobs
         ),
         token_sealed=vault.open_or_none(token[0]) is None,
     )
+
+
+def _choices(one: Submission, vault: Vault) -> tuple[str, str]:
+    """Where a job may be launched, the request itself first, and the bodies of its fallbacks; nothing where it has none."""
+    if not one.fallbacks:
+        return "", ""
+    places = [(one.lane, 0.0), *((choice.lane, choice.after) for choice in one.fallbacks)]
+    listed = [{"lane": lane, "after": round(after * 1000)} for lane, after in places]
+    return json.dumps(listed), vault.seal(
+        json.dumps([choice.body for choice in one.fallbacks], ensure_ascii=False)
+    )
+
+
+def _body(kept: str, choice: int, vault: Vault) -> str | None:
+    """What is to be sent: the request, or that fallback's body out of the list; None where it cannot be opened."""
+    opened = vault.open_or_none(kept)
+    return opened if opened is None or not choice else str(json.loads(opened)[choice - 1])
 
 
 def _token(reply: list[str], vault: Vault) -> HeldToken | None:

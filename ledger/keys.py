@@ -22,6 +22,11 @@ NAMES: Final = {
     # hash: a lane whose jobs wait for capacity: calls in flight, how many there may be, when it is probed next and why.
     # An hour after its last use.
     "lane": "lane:",
+    # sorted set: id of a job that waits in this lane, the latest that it may use, and has another choice -> when it may use
+    # that one (ms). Gone when empty.
+    "choices": "choices:",
+    # sorted set: a sold-out lane with jobs in `choices` -> when the first of them may use its next choice (ms). Gone when empty.
+    "openings": "openings",
     # sorted set: id of a job that is tried until a certain time only -> that time (ms). A member until its job's end.
     "deadlines": "deadlines",
     # hash: the account's budget of create calls (a token bucket), and how far too many calls have lowered it. For ever.

@@ -22,7 +22,7 @@ from tasks.errors import InputError, Problem
 from tasks.intake_json import Repeating, json_flaws
 from tasks.jobs import KEY_LENGTH
 from tasks.policy import POLICY_KEYS, LaunchKeys, Policy, as_text, misspelt_key, policy_of, read_keys
-from tasks.request import BODY_FIELDS, LaunchRequest, child_path, describe, parse_request
+from tasks.request import BODY_FIELDS, LaunchRequest, child_path, describe, merge, parse_request
 
 FLEET_KEYS = ("batch", "defaults", "launches", "$schema")
 
@@ -346,15 +346,6 @@ class _Template:
             )
 
         return name_of
-
-
-def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge one object over another: objects key by key, everything else as a whole."""
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def _any_name(given: object) -> object:

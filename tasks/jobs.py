@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.errors import InputError, OutdatedError, Problem
 from tasks.policy import DEFAULT, Policy
-from tasks.request import LaunchRequest, redacted
+from tasks.request import LaunchRequest, merge, parse_request, redacted
 from tasks.states import ENDS, State
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -21,13 +21,21 @@ KEY_LENGTH = 200
 """Characters of an idempotency key or a batch's name, at most."""
 
 
+class Choice(NamedTuple):
+    """A fallback of a job: the body to send, in JSON, its lane, and how long after the job's start it may be used (seconds)."""
+
+    lane: str
+    after: float
+    body: str
+
+
 @dataclass(frozen=True)
 class Submission:
     """One job on its way into the ledger.
 
     `body` is the request as it will be sent, in JSON; with `unique_names`, the name sent gets the job's tag on the way.
     `entry` says which entry of its batch it is; `key` is the producer's idempotency key. `policy` says when it is tried,
-    and for how long; `lane` names the jobs that it competes with.
+    and for how long; `lane` names the jobs that it competes with. `fallbacks` are sent, in this order, where there is no capacity.
     """
 
     id: str
@@ -37,6 +45,7 @@ class Submission:
     entry: str = ""
     key: str = ""
     policy: Policy = DEFAULT
+    fallbacks: tuple[Choice, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(
@@ -47,8 +56,10 @@ class Submission:
         entry: str = "",
         key: str | None = None,
         policy: Policy = DEFAULT,
+        allow_unknown: bool = False,
     ) -> Submission:
-        """A validated request on its way. InputError where the key or the policy cannot be used.
+        """A validated request on its way. InputError where the key or the policy cannot be used, or a fallback makes a request
+        that cannot be sent (`allow_unknown` as in `parse_request`).
 
         An empty key is refused: it most likely is a variable that was never set, and would protect nothing.
         """
@@ -70,7 +81,16 @@ class Submission:
             entry,
             key or "",
             policy.settled(spot=request.is_spot_instance),
+            tuple(_choices(request, policy, allow_unknown)),
         )
+
+
+def _choices(request: LaunchRequest, policy: Policy, allow_unknown: bool) -> Iterator[Choice]:
+    waits = policy.waits(spot=request.is_spot_instance)
+    for number, fallback in enumerate(policy.fallbacks, start=1):
+        changed = merge(request.wire(), fallback.overrides)
+        other = parse_request(changed, allow_unknown=allow_unknown, where=f"fallback {number}")
+        yield Choice(lane_of(other, waits=waits), fallback.after, other.wire_json())
 
 
 def lane_of(request: LaunchRequest, *, waits: bool) -> str:
@@ -176,7 +196,8 @@ class Happening:
 @dataclass(frozen=True)
 class Job:
     """One launch job. `request` is the wire body as given, None where it is sealed with a key that this process does not
-    have; times are aware, in UTC. `history` has the latest happenings, the oldest of them first.
+    have; times are aware, in UTC. `history` has the latest happenings, the oldest of them first. `fallback` says which of its
+    fallbacks (from 1) the last attempt used, 0 is none, and `fallback_request` what that one's body is.
     """
 
     id: str
@@ -193,6 +214,8 @@ class Job:
     request: dict[str, Any] | None = field(repr=False)
     unique_names: bool = False
     history: tuple[Happening, ...] = field(default=(), repr=False)
+    fallback: int = 0
+    fallback_request: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def sent_name(self) -> str:
@@ -225,11 +248,14 @@ class Job:
             request=json.loads(fields.get("request") or "{}"),
             unique_names=bool(fields.get("unique")),
             history=tuple(Happening.from_json(text) for text in history),
+            fallback=int(fields.get("choice") or 0),
+            fallback_request=json.loads(fields.get("fallbackRequest") or "null"),
         )
 
     def document(self, *, show_script: bool = False) -> dict[str, Any]:
         """The JSON form; the init script, which may hold secrets, only where asked for."""
-        request = self.request if show_script or self.request is None else redacted(self.request)
+        sent = self.fallback_request if self.fallback else self.request
+        request = sent if show_script or sent is None else redacted(sent)
         return {
             "id": self.id,
             "batchId": self.batch_id,
@@ -241,6 +267,7 @@ class Job:
             if self.error is None
             else {"category": self.error.category, "message": self.error.message},
             "attempts": self.attempts,
+            "fallback": self.fallback or None,
             "dueAt": rfc3339(self.due_at),
             "createdAt": rfc3339(self.created_at),
             "updatedAt": rfc3339(self.updated_at),

@@ -49,7 +49,7 @@ _VALUES = "must be a list of at least one value"
 
 
 class Fallback(NamedTuple):
-    """What to change when there has been no capacity for `after` seconds: `overrides` go over the launch's body."""
+    """What to change where there is no capacity `after` seconds from a job's start: `overrides` go over the launch's body."""
 
     overrides: Mapping[str, Any]
     after: float
@@ -283,7 +283,7 @@ class FallbackKeys(_Part):
         _length(_LENGTH, for_ever=False),
         Field(description=_LENGTH, json_schema_extra={"pattern": f"^{_TIME.pattern}$", "minimum": 0}),
     ] = 0.0
-    """Seconds without capacity, counted from the launch's first attempt."""
+    """Seconds from the launch's start; then, if it is sold out, the change may be made."""
 
 
 class LaunchKeys(_Part):

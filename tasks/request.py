@@ -358,6 +358,15 @@ BODY_FIELDS = _FIELDS[LaunchRequest].keys()
 """The wire names of the body's own fields, in the document's order."""
 
 
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge one object over another: objects key by key, everything else as a whole."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
 def parse_request(data: object, *, allow_unknown: bool = False, where: str = "") -> LaunchRequest:
     """Check a body in the API's own spelling and return it as a request.
 

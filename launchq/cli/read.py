@@ -26,6 +26,7 @@ from launchq.cli.output import (
 from launchq.launcher import Launcher
 from tasks.errors import NotFoundError
 from tasks.jobs import Batch, Job, moment, rfc3339
+from tasks.request import request_differences
 from tasks.states import IN_DOUBT, State
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ def _print_job(job: Job, *, show_script: bool) -> None:
         "error": f"[{job.error.category}] {job.error.message}" if job.error else None,
         "waits": outcome_of(job) if job.state in {State.RETRYING, State.VERIFYING} else None,
         "attempts": str(job.attempts),
+        "fallback": _fallback(job),
         "batch": job.batch_id,
         "created": local(job.created_at),
         "updated": local(job.updated_at),
@@ -234,6 +236,17 @@ def _print_job(job: Job, *, show_script: bool) -> None:
         click.echo(
             "request:  " + json.dumps(job.document(show_script=show_script)["request"], ensure_ascii=False)
         )
+
+
+def _fallback(job: Job) -> str | None:
+    """Which of its fallbacks the last attempt used, and what that changes."""
+    if not job.fallback:
+        return None
+    if job.request is None or job.fallback_request is None:
+        return str(job.fallback)
+    return (
+        f"{job.fallback}, which changes {', '.join(request_differences(job.request, job.fallback_request))}"
+    )
 
 
 def _print_history(job: Job) -> None:

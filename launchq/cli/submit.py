@@ -150,7 +150,12 @@ def submit_command(
         zone = ZoneInfo(load().timezone)
         return [
             Submission.of(
-                entry.request, new_id(), entry=entry.identity if batch else "", key=one, policy=entry.policy
+                entry.request,
+                new_id(),
+                entry=entry.identity if batch else "",
+                key=one,
+                policy=entry.policy,
+                allow_unknown=allow_unknown_fields,
             )
             for entry, one in zip(
                 placed(entries, zone=zone, now=now, late_ok=late_ok, option="--at" if at else ""),

@@ -4,7 +4,8 @@
 --       watching ('1' where the shift comes back in a moment, whatever it gets), longest wait (ms) for a refused API key,
 --       age (ms) up to which a listing counts as one from before an attempt, age from which it is to be made again,
 --       rest (ms) after a listing that could not be made, create calls a second that the account may make ('0' is any number)
--- Returns {why, wake, wait, lookup, {token, version, left, life}, {id, attempt, request, tries, max attempts, waits, unique} ...}
+-- Returns {why, wake, wait, lookup, {token, version, left, life}, {id, attempt, request, tries, max attempts, waits, unique, choice} ...}
+--   choice: '' or '0': the request is what is sent; otherwise the request is a list of bodies, and this is which of them (from 1)
 --   why: '' or why nothing (more) could be claimed: 'paused', 'blocked', 'token', 'listing', 'rate',
 --        'version' (a newer launchq uses the ledger)
 --   wait: ms until there may be something to claim; '' is until somebody acts
@@ -19,9 +20,24 @@ if ARGV[7] == '1' then
 end
 
 local function handed_out(id)
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'request', 'tries', 'maxAttempts', 'waits', 'unique', 'spot')
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'request', 'tries', 'maxAttempts', 'waits', 'unique', 'spot', 'choice')
+  local body = job[2]
+  if job[8] and job[8] ~= '0' then
+    body = redis.call('HGET', key('job', id), 'bodies')
+  end
   -- Version 1 of the ledger noted `spot`, and spot instances waited.
-  return {id, job[1], job[2], job[3], job[4] or '', job[5] or job[7] or '', job[6] or ''}
+  return {id, job[1], body, job[3], job[4] or '', job[5] or job[7] or '', job[6] or '', job[8] or ''}
+end
+
+-- Which of a job's choices is sent from this lane: the last that may be used by now; those that share a lane take turns.
+local function choice_in(lane, choices, chosen, attempt)
+  local known, fitting = cjson.decode(choices), {}
+  for at = 1, tonumber(chosen) do
+    if known[at].lane == lane then
+      fitting[#fitting + 1] = at - 1
+    end
+  end
+  return whole(fitting[attempt % #fitting + 1])
 end
 
 -- While a shift with room keeps coming back, new jobs need no wake-up call.
@@ -97,7 +113,7 @@ local function take(id, lane)
   if give_up(id, now) then
     return true
   end
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'unique', 'doubtful', 'lane', 'waits')
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'unique', 'doubtful', 'waits', 'choices', 'chosen')
   local set = {attempt = whole((tonumber(job[1]) or 0) + 1), worker = worker, reason = ''}
   if not job[2] then
     if baseline == '' and not listing_rests then
@@ -111,14 +127,17 @@ local function take(id, lane)
       set.since, set.baseline = whole(now), baseline
     end
   end
+  if job[4] then
+    set.epoch = redis.call('HGET', key('lane', lane), 'epoch') or '0'
+  end
   if job[5] then
-    set.epoch = redis.call('HGET', key('lane', job[4] or ''), 'epoch') or '0'
+    set.lane, set.choice = lane, choice_in(lane, job[5], job[6], tonumber(set.attempt))
   end
   if move(id, 'claim', now, now + lease, set) then
     jobs[#jobs + 1] = handed_out(id)
     redis.call('RPUSH', key('claim', claim_id), set.attempt .. ' ' .. id)
   else
-    take_out_of_line(id, lane)  -- somebody has deleted the job by hand: it must not be met again for ever
+    take_out_of_line(id, {lanes = {lane}})  -- somebody has deleted the job by hand: it must not be met again for ever
   end
   return true
 end
@@ -126,6 +145,7 @@ end
 -- Serves the lanes in turn, each with its share of the room, until the room or the lanes are used up.
 local LANES_AT_ONCE = 256
 line_up(now)
+open_choices(now)
 local lanes = redis.call('ZRANGEBYSCORE', key('lanes'), '-inf', now, 'LIMIT', 0, LANES_AT_ONCE)
 while #lanes > 0 and #jobs < limit and why == '' do
   local share, more = math.max(1, math.floor((limit - #jobs) / #lanes)), {}

@@ -1,13 +1,14 @@
 -- Enters jobs, all of them or, where one conflicts, none. Safe to repeat: ids are made by the producer.
--- ARGV: base, 'enter' or 'check', batch id ('' is none), then 12 for each job:
+-- ARGV: base, 'enter' or 'check', batch id ('' is none), then 14 for each job:
 --       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'),
 --       waits ('1': it waits for capacity), unique ('1': the job's tag is added to the name sent), lane,
 --       start ('' is now, '+ms' from now, or ms since 1970), how long it is tried from then on (ms; '' is for ever),
---       digests of the body ('' where bodies are not sealed), the first to be kept, each a sign that an older body is the same
+--       digests of the body ('' where bodies are not sealed), the first to be kept, each a sign that an older body is the same,
+--       choices (JSON: [{lane, after (ms)} ...], the first of them the request itself; '' is no fallback), the others' bodies
 -- Returns {wake, {id, name, state, duplicate} for each job}, or {'conflict', {job id that exists, index} ...}.
 -- A conflict: the key or the entry stands for a job whose request is another one.
 
-local FIELDS = 12
+local FIELDS = 14
 local check, batch = ARGV[2] == 'check', ARGV[3]
 local now = now_ms()
 local entries = batch ~= '' and key('entries', batch) or nil
@@ -75,7 +76,8 @@ for at = 4, #ARGV, FIELDS do
     local optional = {
       key = ARGV[at + 3], entry = ARGV[at + 4], maxAttempts = ARGV[at + 5], waits = ARGV[at + 6], unique = ARGV[at + 7],
       batchId = batch, ['until'] = ARGV[at + 10] ~= '' and whole(due + ARGV[at + 10]) or '', patience = ARGV[at + 10],
-      digest = string.match(ARGV[at + 11], '%S+') or '',
+      digest = string.match(ARGV[at + 11], '%S+') or '', choices = ARGV[at + 12], bodies = ARGV[at + 13],
+      chosen = ARGV[at + 12] ~= '' and '1' or '',
     }
     for field, value in pairs(optional) do
       if value ~= '' then
@@ -84,7 +86,8 @@ for at = 4, #ARGV, FIELDS do
       end
     end
     redis.call('HSET', key('job', id), unpack(fields))
-    put_in_line(id, ARGV[at + 8], arrived, due, now)
+    local choices = ARGV[at + 12] ~= '' and ARGV[at + 12]
+    put_in_line(id, standing(ARGV[at + 8], ARGV[at + 6] ~= '', choices, 1, tonumber(arrived)), arrived, due, now)
     if optional['until'] ~= '' then
       redis.call('ZADD', key('deadlines'), optional['until'], id)
     end

@@ -9,6 +9,7 @@ local WAKE_MS = 2000
 local WATCH_MS = 300
 local EXPIRED_AT_ONCE = 1000
 local LINED_UP_AT_ONCE = 1000
+local OPENINGS_AT_ONCE = 4
 local HISTORY_KEPT = 50
 local HISTORY_TEXT = 500
 
@@ -118,37 +119,110 @@ local function serve_lane(lane, when)
   redis.call('ZADD', key('lanes'), 'XX', when, lane)
 end
 
--- Puts a job that waits where it belongs: among those whose time has not come, or into its lane's queue.
-local function put_in_line(id, lane, arrived, look, now)
+-- Where a job stands while it waits for a claim. Most stand in one lane. A job with fallbacks has `choices`, the first of them
+-- its request as given, each with a lane and a time after which it may be used; `chosen` counts those that may be by now.
+-- If it waits for capacity, it stands in the lanes of all of them, and the first lane to have room takes it out of the
+-- others; `opens` is when the next choice may be used, if the latest lane is sold out then. If it does not wait, it stands in
+-- the latest lane only: each that is sold out leads to the next.
+local function standing(lane, waits, choices, chosen, arrived)
+  if not choices then
+    return {lanes = {lane}}
+  end
+  local known, count = cjson.decode(choices), tonumber(chosen)
+  if not waits then
+    return {lanes = {known[count].lane}}
+  end
+  local lanes, there = {}, {}
+  for at = 1, count do
+    if not there[known[at].lane] then
+      lanes[#lanes + 1] = known[at].lane
+      there[known[at].lane] = true
+    end
+  end
+  local next_one = known[count + 1]
+  return {lanes = lanes, last = known[count].lane, opens = next_one and arrived + next_one.after}
+end
+
+local function is_sold_out(lane)
+  return redis.call('HEXISTS', key('lane', lane), 'probeAt') == 1
+end
+
+-- Puts a job that waits where it belongs: among those whose time has not come, or into the queue of each of its lanes.
+local function put_in_line(id, place, arrived, look, now)
   if look > now then
     redis.call('ZADD', key('due'), look, id)
     return
   end
-  redis.call('ZADD', key('ready', lane), arrived, id)
-  if not redis.call('ZSCORE', key('lanes'), lane) then
-    local probe_at = tonumber(redis.call('HGET', key('lane', lane), 'probeAt') or '0')
-    redis.call('ZADD', key('lanes'), math.max(now, probe_at), lane)
+  for _, lane in ipairs(place.lanes) do
+    redis.call('ZADD', key('ready', lane), arrived, id)
+    if not redis.call('ZSCORE', key('lanes'), lane) then
+      local probe_at = tonumber(redis.call('HGET', key('lane', lane), 'probeAt') or '0')
+      redis.call('ZADD', key('lanes'), math.max(now, probe_at), lane)
+    end
+  end
+  if place.opens then
+    redis.call('ZADD', key('choices', place.last), place.opens, id)
+    if is_sold_out(place.last) then
+      redis.call('ZADD', key('openings'), 'LT', math.max(now, place.opens), place.last)
+    end
   end
 end
 
-local function take_out_of_line(id, lane)
-  if redis.call('ZREM', key('due'), id) == 0 and redis.call('ZREM', key('ready', lane), id) == 1
-    and redis.call('EXISTS', key('ready', lane)) == 0 then
-    redis.call('ZREM', key('lanes'), lane)
+local function take_out_of_line(id, place)
+  if redis.call('ZREM', key('due'), id) == 1 then
+    return
   end
+  for _, lane in ipairs(place.lanes) do
+    if redis.call('ZREM', key('ready', lane), id) == 1 and redis.call('EXISTS', key('ready', lane)) == 0 then
+      redis.call('ZREM', key('lanes'), lane)
+    end
+  end
+  if place.opens then
+    redis.call('ZREM', key('choices', place.last), id)
+  end
+end
+
+-- Where this job stands, and its state; nil where there is no such job.
+local function standing_of(id)
+  local job = redis.call('HMGET', key('job', id), 'lane', 'waits', 'choices', 'chosen', 'arrived', 'dueAt', 'state')
+  local arrived = tonumber(job[5] or job[6] or '0')
+  return job[7] and standing(job[1] or '', job[2], job[3], job[4], arrived), job[7], arrived
 end
 
 -- Jobs whose time has come go into their lanes' queues.
 local function line_up(now)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, LINED_UP_AT_ONCE)) do
-    local job = redis.call('HMGET', key('job', id), 'state', 'lane', 'arrived', 'dueAt')
-    if job[1] == 'scheduled' then
+    local place, state, arrived = standing_of(id)
+    if state == 'scheduled' then
       move(id, 'due', now, now, {})
     else
       redis.call('ZREM', key('due'), id)
-      if job[1] then
-        put_in_line(id, job[2] or '', tonumber(job[3] or job[4]), now, now)
+      if state then
+        put_in_line(id, place, arrived, now, now)
       end
+    end
+  end
+end
+
+-- Jobs that wait in a sold-out lane, and have a next choice, stand in the lane of that one too once its time has come.
+local function open_choices(now)
+  for _, lane in ipairs(redis.call('ZRANGEBYSCORE', key('openings'), '-inf', now, 'LIMIT', 0, OPENINGS_AT_ONCE)) do
+    for _, id in ipairs(is_sold_out(lane)
+      and redis.call('ZRANGEBYSCORE', key('choices', lane), '-inf', now, 'LIMIT', 0, LINED_UP_AT_ONCE) or {}) do
+      redis.call('ZREM', key('choices', lane), id)
+      if redis.call('EXISTS', key('job', id)) == 1 then
+        local chosen = redis.call('HINCRBY', key('job', id), 'chosen', 1)
+        local place, state, arrived = standing_of(id)
+        put_in_line(id, place, arrived, now, now)
+        note(id, now, {event = 'fallback', state = state,
+          message = lane .. ' is sold out: from now on also in ' .. place.lanes[#place.lanes]})
+      end
+    end
+    local first = redis.call('ZRANGE', key('choices', lane), 0, 0, 'WITHSCORES')[2]
+    if first and is_sold_out(lane) then
+      redis.call('ZADD', key('openings'), first, lane)
+    else
+      redis.call('ZREM', key('openings'), lane)
     end
   end
 end
@@ -190,6 +264,10 @@ local function close_lane(lane, epoch, wait, message, now)
   redis.call('HINCRBY', key('lane', lane), 'epoch', 1)
   redis.call('PEXPIRE', key('lane', lane), math.max(LANE_KEPT_MS, 2 * wait))
   serve_lane(lane, now + wait)
+  local opens = redis.call('ZRANGE', key('choices', lane), 0, 0, 'WITHSCORES')[2]
+  if opens then
+    redis.call('ZADD', key('openings'), 'LT', math.max(now, tonumber(opens)), lane)
+  end
 end
 
 -- A call of the lane created an instance.
@@ -223,7 +301,7 @@ end
 function move(id, event, now, look, set, by)
   local job = key('job', id)
   local old = redis.call('HMGET', job, 'state', 'batchId', 'attempt', 'reason', 'instanceId', 'name', 'unique', 'lane',
-    'arrived', 'waits', 'until')
+    'arrived', 'waits', 'until', 'choices', 'chosen')
   local new = old[1] and MOVES[old[1]] and MOVES[old[1]][event]
   if not new then
     return false
@@ -234,14 +312,15 @@ function move(id, event, now, look, set, by)
     fields[#fields + 1] = value
   end
   local from, to, lane = home(old[1]), home(new), old[8] or ''
+  local arrived = tonumber(set.arrived or old[9] or '0')
   if from == 'line' then
-    take_out_of_line(id, lane)
+    take_out_of_line(id, standing(lane, old[10], old[12], old[13], 0))
   elseif from ~= to then
     redis.call('ZREM', key(from), id)
   end
   if old[10] and old[1] ~= new then
     if old[1] == 'submitting' then count_flying(lane, -1, now) end
-    if new == 'submitting' then count_flying(lane, 1, now) end
+    if new == 'submitting' then count_flying(set.lane or lane, 1, now) end
   end
   if to == 'ended' then
     redis.call('ZADD', key(to), now, id)
@@ -258,7 +337,7 @@ function move(id, event, now, look, set, by)
       redis.call('ZADD', key('deadlines'), old[11], id)
     end
     if to == 'line' then
-      put_in_line(id, lane, tonumber(old[9]) or now, look, now)
+      put_in_line(id, standing(lane, old[10], old[12], set.chosen or old[13], arrived), arrived > 0 and arrived or now, look, now)
     else
       redis.call('ZADD', key(to), look, id)
     end
@@ -412,10 +491,15 @@ local function lookup_is_due(now)
   return first and first <= now and redis.call('EXISTS', key('lookup')) == 0
 end
 
--- When there may be something to claim (ms), or nil: the next job that falls due, or the next lane that may be served.
+-- When there may be something to claim (ms), or nil: the next job that falls due, the next lane that may be served, or the
+-- next choice of a job that waits in a sold-out lane.
 local function first_claim()
-  local due, lane = first_of('due'), first_of('lanes')
-  return due and lane and math.min(due, lane) or due or lane
+  local first
+  for _, set in ipairs({'due', 'lanes', 'openings'}) do
+    local one = first_of(set)
+    first = one and math.min(one, first or one) or first
+  end
+  return first
 end
 
 -- Jobs whose time is up fail; one whose attempt is under way, when that has ended.

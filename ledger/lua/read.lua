@@ -5,13 +5,17 @@ local jobs = {}
 for at = 2, #ARGV do
   local id = ARGV[at]
   local fields = redis.call('HGETALL', key('job', id))
-  local job = redis.call('HMGET', key('job', id), 'state', 'lane', 'waits', 'dueAt')
-  if job[3] and (job[1] == 'queued' or job[1] == 'retrying') then
-    -- What waits in a sold-out lane is due when the lane is probed next, or at its own time, if that is later.
-    local probe_at = redis.call('HGET', key('lane', job[2] or ''), 'probeAt')
-    if probe_at and tonumber(probe_at) > tonumber(job[4]) then
+  local job = redis.call('HMGET', key('job', id), 'state', 'waits', 'dueAt')
+  if job[2] and (job[1] == 'queued' or job[1] == 'retrying') then
+    -- What waits in sold-out lanes is due when the first of them is probed next, or at its own time, if that is later.
+    local first
+    for _, lane in ipairs(standing_of(id).lanes) do
+      local probe_at = tonumber(redis.call('HGET', key('lane', lane), 'probeAt') or '0')
+      first = math.min(first or probe_at, probe_at)
+    end
+    if first > tonumber(job[3]) then
       fields[#fields + 1] = 'dueAt'
-      fields[#fields + 1] = probe_at
+      fields[#fields + 1] = whole(first)
     end
   end
   jobs[#jobs + 1] = {fields, redis.call('LRANGE', key('history', id), 0, -1)}

@@ -7,14 +7,19 @@ local now = now_ms()
 local results, rearmed = {}, false
 for at = 3, #ARGV do
   local id = ARGV[at]
-  local job = redis.call('HMGET', key('job', id), 'state', 'rearmedBy', 'category')
+  local job = redis.call('HMGET', key('job', id), 'state', 'rearmedBy', 'category', 'choices')
   local state, done = job[1] or '', 'refused'
   if not job[1] then
     done = 'absent'
   elseif job[2] == act then
     done = 'rearmed'
   elseif job[3] ~= 'invalid' then
-    local new = move(id, 'rearm', now, now, {tries = '0', rearmedBy = act, reason = ''})
+    -- It takes its place behind those that wait already, and begins with its first choice again.
+    local set = {tries = '0', rearmedBy = act, reason = '', arrived = whole(now)}
+    if job[4] then
+      set.chosen, set.choice = '1', '0'
+    end
+    local new = move(id, 'rearm', now, now, set)
     if new then
       redis.call('HDEL', key('job', id), 'cancelRequested', 'message', 'category')
       local patience = redis.call('HGET', key('job', id), 'patience')

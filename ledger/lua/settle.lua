@@ -57,13 +57,19 @@ local states = {}
 for at = 9, #ARGV, FIELDS do
   local id, attempt, event, instance = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 6]
   local job = redis.call('HMGET', key('job', id), 'attempt', 'attempts', 'tries', 'cancelRequested', 'state', 'worker', 'doubtful',
-    'lane', 'epoch', 'waits')
+    'lane', 'epoch', 'waits', 'choices', 'chosen', 'arrived')
   local new = false
   local set = {reason = ARGV[at + 3], category = ARGV[at + 4], message = ARGV[at + 5]}
   local wait = tonumber(ARGV[at + 7])
   local sold_out = event == 'defer' and set.reason == 'capacity' and job[10]
   -- A job that waits for capacity waits in its lane, which says when it is asked again.
   local look = now + (sold_out and 0 or wait)
+  local next_choice = event == 'fail' and set.category == 'capacity' and job[11] and cjson.decode(job[11])[tonumber(job[12]) + 1]
+  if next_choice then
+    -- A job that does not wait for capacity tries its fallbacks one after the other.
+    event, set.reason, set.chosen = 'defer', 'capacity', whole(tonumber(job[12]) + 1)
+    look = math.max(now, tonumber(job[13] or '0') + next_choice.after)
+  end
   local owner = instance ~= '' and redis.call('HGET', key('owners'), instance)
   if owner and owner ~= id then
     -- Another job of the same name has adopted it: this one's own may still turn up.

@@ -19,7 +19,7 @@ from sandbox import CloudOptions
 from tasks.states import State
 
 JOB_FIELDS = {
-    "id", "batchId", "name", "state", "reason", "instanceId", "error", "attempts", "dueAt", "createdAt", "updatedAt", "request", "history",
+    "id", "batchId", "name", "state", "reason", "instanceId", "error", "attempts", "fallback", "dueAt", "createdAt", "updatedAt", "request", "history",
 }  # fmt: skip
 
 

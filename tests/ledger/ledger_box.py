@@ -49,7 +49,7 @@ UNTOUCHED = ["listing"]
 
 LASTING = {
     "account", "logins", "counts", "token", "workers", "events", "due", "leases", "ended",
-    "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "deadlines", "rate",
+    "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "deadlines", "rate",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
@@ -68,7 +68,8 @@ def submission(name: str = "trainer", **values: Any) -> Submission:
 
     What waits for capacity is of LANE, unless another one is given.
     """
-    policy = Policy(**{one.name: values.pop(one.name) for one in fields_of(Policy) if one.name in values})
+    names = {one.name for one in fields_of(Policy)} - {"fallbacks"}  # the ledger gets them made up as choices
+    policy = Policy(**{name: values.pop(name) for name in names & values.keys()})
     if policy.wait_for_capacity:
         values.setdefault("lane", LANE)
     known: dict[str, Any] = {"id": f"{name}-{uuid.uuid4().hex[:8]}", "body": request(name), **values}
@@ -372,6 +373,10 @@ class Box:
         found: dict[str, str] = self.redis.hgetall(self.keys.base + "owners")
         return found
 
+    def openings(self) -> dict[str, float]:
+        """Sold-out lanes -> when the first of their jobs may use its next choice (ms)."""
+        return dict(self.redis.zrange(self.keys.base + "openings", 0, -1, withscores=True))
+
     def history(self, job_id: str) -> list[Happening]:
         """What happened to a job, the latest last."""
         return list(self.read(job_id).history)
@@ -428,7 +433,21 @@ class Box:
             dict(self.redis.zrange(self.keys.base + "due", 0, -1, withscores=True)),
             {lane: dict(queue) for lane, queue in waiting.items()},
             set(self.redis.zrange(self.keys.lanes, 0, -1)),
+            {
+                name.removeprefix("choices:"): dict(
+                    self.redis.zrange(self.keys.base + name, 0, -1, withscores=True)
+                )
+                for name in names
+                if kind_of(name) == "choices"
+            },
         )
+        openings = self.openings()
+        for name in names:
+            lane = name.removeprefix("choices:")
+            if kind_of(name) == "choices" and "probeAt" in self.lane(lane):
+                assert lane in openings, (
+                    f"{lane} is sold out, and nobody looks at the next choices of its jobs"
+                )
         lanes = [name.removeprefix("lane:") for name in names if kind_of(name) == "lane"]
         audit_lanes(jobs, {lane: self.lane(lane) for lane in lanes})
         audit_counts(jobs, self.redis.hgetall(self.keys.base + "counts"))
@@ -503,20 +522,43 @@ def audit_sets(jobs: Jobs, sets: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def audit_lines(
-    jobs: Jobs, due: Mapping[str, float], ready: Mapping[str, Mapping[str, float]], lanes: set[str]
+    jobs: Jobs,
+    due: Mapping[str, float],
+    ready: Mapping[str, Mapping[str, float]],
+    lanes: set[str],
+    choices: Mapping[str, Mapping[str, float]],
 ) -> None:
-    """Every job that waits is in exactly one place: among those whose time has not come, or in the queue of its lane.
+    """Every job that waits is in exactly one place: among those whose time has not come, or in the queue of each of its lanes.
 
-    There it stands where it arrived. Lanes with such jobs, and no others, are served.
+    There it stands where it arrived. Lanes with such jobs, and no others, are served. Who has another choice is known to.
     """
-    places = Counter([*due, *(job_id for queue in ready.values() for job_id in queue)])
-    assert places == Counter(job_id for job_id, job in jobs.items() if home_of(job["state"]) == "line")
-    assert due == {job_id: int(jobs[job_id]["dueAt"]) for job_id in due}
+    stands: dict[str, set[str]] = {}
     for lane, queue in ready.items():
-        assert {jobs[job_id]["lane"] for job_id in queue} <= {lane}
+        for job_id in queue:
+            stands.setdefault(job_id, set()).add(lane)
+    assert not set(due) & set(stands)
+    assert {*due, *stands} == {job_id for job_id, job in jobs.items() if home_of(job["state"]) == "line"}
+    assert due == {job_id: int(jobs[job_id]["dueAt"]) for job_id in due}
+    expected: dict[str, dict[str, float]] = {}
+    for job_id, found in stands.items():
+        all_of_them, chosen = choices_of(jobs[job_id])
+        usable = [one["lane"] for one in all_of_them[:chosen]]
+        assert found == (set(usable) if "waits" in jobs[job_id] else set(usable[-1:]))
+        if "waits" in jobs[job_id] and len(all_of_them) > chosen:
+            opens = float(jobs[job_id]["arrived"]) + all_of_them[chosen]["after"]
+            expected.setdefault(usable[-1], {})[job_id] = opens
+    assert choices == expected
+    for queue in ready.values():
         assert queue == {job_id: float(jobs[job_id]["arrived"]) for job_id in queue}
         assert {jobs[job_id]["state"] for job_id in queue} <= {State.QUEUED, State.RETRYING}
     assert lanes == {lane for lane, queue in ready.items() if queue}
+
+
+def choices_of(job: Mapping[str, str]) -> tuple[list[dict[str, Any]], int]:
+    """Where a job may be launched, and how many of these places it may use by now."""
+    if "choices" not in job:
+        return [{"lane": job["lane"], "after": 0}], 1
+    return json.loads(job["choices"]), int(job["chosen"])
 
 
 def audit_lanes(jobs: Jobs, lanes: Mapping[str, Mapping[str, str]]) -> None:

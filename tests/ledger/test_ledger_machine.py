@@ -949,6 +949,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 expected.append((str(job.state), "rearmed"))
             elif job.move(Event.REARM):
                 job.tries, job.cancel_requested, job.rearmed_by, job.time_is_up = 0, False, act, False
+                job.arrived = 0.0  # it stands in line behind those that wait already
                 expected.append(("queued", "rearmed"))
             else:
                 expected.append((str(job.state), "refused"))
@@ -1069,11 +1070,12 @@ class LedgerMachine(RuleBasedStateMachine):
         (seconds, micros), counts, flying, doubted, owners, *rest = pipeline.execute()
         now = int(seconds) * 1000 + int(micros) // 1000
         sets, (due, lanes), rest = rest[: len(SETS)], rest[len(SETS) : len(SETS) + 2], rest[len(SETS) + 2 :]
+        choices: dict[str, dict[str, float]] = {}
         kept_lanes, rest = dict(zip(self.lanes, rest, strict=False)), rest[len(self.lanes) :]
         ready, (events, *rest) = dict(zip(queues, map(dict, rest), strict=False)), rest[len(queues) :]
         hashes: dict[str, dict[str, str]] = dict(zip(ids, rest[: len(ids)], strict=True))
         audit_sets(hashes, dict(zip(SETS, map(dict, sets), strict=True)))
-        audit_lines(hashes, dict(due), ready, {lane for lane, _ in lanes})
+        audit_lines(hashes, dict(due), ready, {lane for lane, _ in lanes}, choices)
         audit_lanes(hashes, {name: kept for name, kept in kept_lanes.items() if kept})
         audit_counts(hashes, counts)
         audit_names(hashes, flying, doubted)

@@ -47,6 +47,7 @@ def test_a_new_jobs_document() -> None:
         "instanceId": None,
         "error": None,
         "attempts": 0,
+        "fallback": None,
         "dueAt": "2026-11-24T18:00:00.123Z",
         "createdAt": "2026-11-24T18:00:00.123Z",
         "updatedAt": "2026-11-24T18:00:01.000Z",
