@@ -9,19 +9,20 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from config import Settings, load
 from ledger import Ledger, calls
-from ledger.calls import Account, Done
+from ledger.calls import Account, Done, Limits
 from tasks.entries import Entry, identify
 from tasks.errors import InputError, NotFoundError, Problem, RefusedError
 from tasks.jobs import KEY_LENGTH, Batch, Job, Receipt, Submission
 from tasks.policy import Fallback, Policy, policy_of, read_keys
 from tasks.request import LaunchRequest, parse_request
-from tasks.states import State
+from tasks.states import WATCHED, State
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -108,12 +109,16 @@ class Launcher:
         until: float | None = None,
         not_before: datetime | timedelta | None = None,
         fallbacks: Sequence[Mapping[str, Any]] = (),
+        max_parallel: int | None = None,
+        stop_after_failures: int | None = None,
         allow_unknown_fields: bool = False,
     ) -> Batch:
         """Enter many jobs as one batch: all, or, where one is wrong, none. The batch's `jobs` are in the order given.
 
         Submitting a batch of the same name again enters only entries that it does not have. An entry is known by its
-        name; the second of the same name is `name#2`. Without a name, the batch is a new one.
+        name; the second of the same name is `name#2`. Without a name, the batch is a new one. At most `max_parallel` of its
+        calls are in flight at once; once `stop_after_failures` of its jobs have failed, the rest is held until `resume`. 0 is
+        any number, None leaves that as it is.
         """
         problems: list[Problem] = []
         entries: list[Entry] = []
@@ -142,13 +147,15 @@ class Launcher:
             )
             for entry in identify(entries)
         ]
-        receipts = self.enqueue(submissions, batch=batch_id)
-        made = self.batch(batch_id)
-        return Batch(made.id, made.total, made.counts, made.created_at, jobs=tuple(receipts))
+        limits = Limits(max_parallel, stop_after_failures)
+        receipts = self.enqueue(submissions, batch=batch_id, limits=limits)
+        return replace(self.batch(batch_id), jobs=receipts)
 
-    def enqueue(self, submissions: Sequence[Submission], *, batch: str = "") -> tuple[Receipt, ...]:
-        """Enter submissions that are checked already, and wake the workers."""
-        entered = self.ledger.enqueue(submissions, batch=batch)
+    def enqueue(
+        self, submissions: Sequence[Submission], *, batch: str = "", limits: Limits | None = None
+    ) -> tuple[Receipt, ...]:
+        """Enter submissions that are checked already, and wake the workers. `limits` are the batch's from then on."""
+        entered = self.ledger.enqueue(submissions, batch=batch, limits=limits)
         if entered.wake:
             self._wake()
         return entered.receipts
@@ -183,19 +190,26 @@ class Launcher:
         return list(latest.values())
 
     def watch(self, ids: Iterable[str], timeout: float | None = None) -> Iterator[Job]:
-        """Every job as it is now, and again at each change, until all have ended or `timeout` seconds are over."""
+        """Every job as it is now, and again at each change, until all have ended or `timeout` seconds are over.
+
+        Or until nothing more can happen: the others are of batches that are held, since too many of their jobs failed.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         after = self.ledger.last_event()
         job_ids = self.resolve_ids(ids)
         seen: dict[str, Job] = {}
         changed: Iterable[str] = job_ids
         checked = time.monotonic()
+        one_failed = False
         while True:
             for job in self._existing(list(changed)):
                 if seen.get(job.id) != job:
                     seen[job.id] = job
+                    one_failed = one_failed or job.state is State.FAILED
                     yield job
             waiting = {job_id for job_id in job_ids if not seen[job_id].ended}
+            if waiting and one_failed and self.held_after_failures(seen[job_id] for job_id in waiting):
+                return
             left = None if deadline is None else deadline - time.monotonic()
             if not waiting or (left is not None and left <= 0):
                 return
@@ -211,7 +225,10 @@ class Launcher:
         return self._act(ids, lambda group: self.ledger.run(calls.cancel(group)))
 
     def retry(self, ids: Iterable[str]) -> dict[str, Done]:
-        """Make jobs (or whole batches' jobs) due again that failed or were cancelled. No other state can be retried."""
+        """Make jobs (or whole batches' jobs) due again that failed or were cancelled. No other state can be retried.
+
+        A batch that is held after failures goes on.
+        """
         act, wake = uuid.uuid4().hex, False
 
         def rearm(group: Sequence[str]) -> list[Done]:
@@ -220,10 +237,41 @@ class Launcher:
             wake = wake or wanted
             return done
 
-        results = self._act(ids, rearm)
+        given = [ids] if isinstance(ids, str) else list(ids)
+        results = self._act(given, rearm)
+        for batch in set(given) - results.keys():
+            self.ledger.run(calls.hold(batch, "go on after failures"))
         if wake:
             self._wake()
         return results
+
+    def held_after_failures(self, jobs: Iterable[Job]) -> list[str]:
+        """The batches of these jobs, if all of them are held after failures and no call of these jobs is under way."""
+        batches = set()
+        for job in jobs:
+            if job.batch_id is None or job.state in WATCHED:
+                return []
+            batches.add(job.batch_id)
+        held = [batch for batch in batches if self.batch(batch).held == "failures"]
+        return sorted(held) if len(held) == len(batches) else []
+
+    def pause(self, batch: str | None = None, *, who: str | None = None) -> None:
+        """Hold a batch, or the whole account: nothing of it is sent any more, calls in flight end as they end.
+
+        NotFoundError where there is no such batch. `who` is kept with a pause of the account: the user of this process unless given.
+        """
+        if batch is None:
+            self.ledger.run(calls.pause(who or _user()))
+        elif not self.ledger.run(calls.hold(batch, "person")):
+            raise NotFoundError(f"no batch has the id {batch}")
+
+    def resume(self, batch: str | None = None) -> None:
+        """Have a held batch, or a paused account, go on. NotFoundError where there is no such batch."""
+        if batch is None:
+            self.ledger.run(calls.pause(""))
+        elif not self.ledger.run(calls.hold(batch, "go on")):
+            raise NotFoundError(f"no batch has the id {batch}")
+        self._wake()
 
     def resolve(self, job_id: str, *, created: str | None, reason: str = "", who: str | None = None) -> Job:
         """Say what happened to an uncertain job: the id of the instance that was `created`, or None that none was.

@@ -60,6 +60,16 @@ class Enqueued:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a batch may do at once: calls in flight, and jobs that fail before the rest is held. 0 is any number; None leaves
+    it as it is.
+    """
+
+    max_parallel: int | None = None
+    stop_after: int | None = None
+
+
+@dataclass(frozen=True)
 class Claimed:
     """One job, taken for one attempt. `max_attempts` None is the worker's own setting.
 
@@ -225,9 +235,16 @@ def newer_ledger(newest: int) -> str:
     return f"the ledger is used by a newer launchq (its ledger version is {newest}, here it is {mine}): upgrade this one"
 
 
-def enqueue(submissions: Sequence[Submission], *, vault: Vault, batch: str = "") -> Call[Enqueued]:
+def enqueue(
+    submissions: Sequence[Submission], *, vault: Vault, batch: str = "", limits: Limits | None = None
+) -> Call[Enqueued]:
     """Enter jobs."""
-    args = ["enter", batch]
+    limits = limits or Limits()
+    args = [
+        "enter",
+        batch,
+        *("" if one is None else str(one) for one in (limits.max_parallel, limits.stop_after)),
+    ]
     for one in submissions:
         policy = one.policy
         limit = "" if policy.max_attempts is None else str(policy.max_attempts)
@@ -243,6 +260,16 @@ def enqueue(submissions: Sequence[Submission], *, vault: Vault, batch: str = "")
 def check_only(entering: Call[Enqueued]) -> Call[Enqueued]:
     """The same as an `enqueue`, that only looks for conflicts."""
     return replace(entering, args=("check", *entering.args[1:]))
+
+
+def hold(batch_id: str, what: Literal["person", "go on", "go on after failures"]) -> Call[bool]:
+    """Hold a batch, or have it go on. False where there is none."""
+    return Call(script("hold"), (batch_id, what), bool)
+
+
+def pause(who: str) -> Call[bool]:
+    """A person pauses the account, or ("") lets it go on. Whether that is news."""
+    return Call(script("pause"), (who,), bool)
 
 
 def refuse(job_id: str, *, name: str, message: str) -> Call[bool]:
@@ -491,7 +518,15 @@ def _batch(batch_id: str, fields: dict[str, str]) -> Batch:
     counts = {state: int(fields.get(state, 0)) for state in State}
     created = moment(fields["createdAt"])
     assert created is not None
-    return Batch(batch_id, int(fields["total"]), counts, created)
+    return Batch(
+        batch_id,
+        int(fields["total"]),
+        counts,
+        created,
+        held=fields.get("held"),
+        max_parallel=int(fields["maxParallel"]) if "maxParallel" in fields else None,
+        stop_after=int(fields["stopAfter"]) if "stopAfter" in fields else None,
+    )
 
 
 def _enqueued(reply: list[Any]) -> Enqueued:
@@ -556,6 +591,14 @@ def _account(reply: list[Any]) -> Account:
     now, account, token, counts, workers, first, lanes = reply
     fields, numbers, heard = _pairs(account), _pairs(counts), _pairs(workers)
     source, stored, expires, present = token
+    if by := fields.get("pausedBy"):
+        fields |= {
+            "state": "paused",
+            "reason": "person",
+            "message": f"paused by {by}",
+            "since": fields["pausedAt"],
+        }
+        fields.pop("until", None)
     return Account(
         state=fields.get("state", "open"),
         reason=fields.get("reason"),

@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, RedisError, WatchError
 from redis.retry import Retry
 
 from ledger import calls
-from ledger.calls import Call, Enqueued
+from ledger.calls import Call, Enqueued, Limits
 from ledger.durability import Durability
 from ledger.keys import Keys
 from ledger.vault import PLAIN, SEALED, Vault
@@ -137,27 +137,31 @@ class Ledger:
         except NoScriptError:
             return self.redis.eval(call.script.text, 1, *arguments)
 
-    def enqueue(self, submissions: Sequence[Submission], *, batch: str = "") -> Enqueued:
+    def enqueue(
+        self, submissions: Sequence[Submission], *, batch: str = "", limits: Limits | None = None
+    ) -> Enqueued:
         """Enter jobs: all of them, or none.
 
         A key or an entry that stands for a job already gives that job back, marked as a duplicate; where that job's
-        request is another one, RefusedError says what differs and nothing is entered.
+        request is another one, RefusedError says what differs and nothing is entered. `limits` are the batch's from then on.
         """
         _refuse_contradictions(submissions)
         groups = [submissions[at : at + ENTER_AT_ONCE] for at in range(0, len(submissions), ENTER_AT_ONCE)]
         if len(groups) == 1:
-            parts = [self.run(calls.enqueue(submissions, batch=batch, vault=self.vault))]
+            parts = [self.run(calls.enqueue(submissions, batch=batch, limits=limits, vault=self.vault))]
             self._refuse_conflicts(submissions, parts[0])
         else:
-            parts = self._enter_as_one(groups, batch)
+            parts = self._enter_as_one(groups, batch, limits)
         return Enqueued(
             any(part.wake for part in parts), tuple(receipt for part in parts for receipt in part.receipts)
         )
 
-    def _enter_as_one(self, groups: Sequence[Sequence[Submission]], batch: str) -> list[Enqueued]:
+    def _enter_as_one(
+        self, groups: Sequence[Sequence[Submission]], batch: str, limits: Limits | None
+    ) -> list[Enqueued]:
         """Enter groups in one transaction, which holds only while nothing came up that one could conflict with."""
         marks = [self.keys.key(one.key) for group in groups for one in group if one.key]
-        many = [calls.enqueue(group, batch=batch, vault=self.vault) for group in groups]
+        many = [calls.enqueue(group, batch=batch, limits=limits, vault=self.vault) for group in groups]
         with _translated(), cast("Any", self.redis).pipeline(transaction=True) as pipeline:
             while many:
                 pipeline.watch(self.keys.entries(batch), *marks)
@@ -220,6 +224,8 @@ class Ledger:
                 pipeline = self.redis.pipeline(transaction=False)
                 for lane in cast("list[str]", self.redis.zrange(self.keys.lanes, 0, -1)):
                     pipeline.zrange(self.keys.ready(lane), 0, -1)
+                for batch_id in cast("set[str]", self.redis.smembers(self.keys.base + "holding")):
+                    pipeline.zrange(self.keys.base + f"held:{batch_id}", 0, -1)
                 for home in ("due", "leases", "ended"):
                     pipeline.zrange(self.keys.base + home, 0, -1)
                 # A job that moves on meanwhile may be found twice.

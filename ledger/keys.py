@@ -40,6 +40,11 @@ NAMES: Final = {
     "counts": "counts",
     # hash: one batch: total, createdAt and a count by state. Goes with its last job.
     "batch": "batch:",
+    # sorted set: the jobs of a batch that may not be sent yet, since the batch is held or has as many calls in flight as it may,
+    # by when they first fell due (ms). Gone when empty.
+    "held": "held:",
+    # set: batches with jobs in `held`. Gone when empty.
+    "holding": "holding",
     # hash: entry of a batch -> job id. Goes with its batch.
     "entries": "entries:",
     # string: a producer's idempotency key -> job id. Goes with its job.

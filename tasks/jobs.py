@@ -278,13 +278,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Batch:
-    """A named set of jobs. `counts` has a number for every state; `jobs` is filled by a submission only."""
+    """A named set of jobs. `counts` has a number for every state; `jobs` is filled by a submission only.
+
+    `held`: none of its jobs is sent, since a `person` said so, or as many have failed (`failures`) as it bears: `stop_after`.
+    `max_parallel`: calls in flight at once, None is any number.
+    """
 
     id: str
     total: int
     counts: dict[State, int]
     created_at: datetime
     jobs: tuple[Receipt, ...] = ()
+    held: str | None = None
+    max_parallel: int | None = None
+    stop_after: int | None = None
 
     @property
     def done(self) -> bool:
@@ -299,6 +306,9 @@ class Batch:
             "counts": {str(state): count for state, count in self.counts.items()},
             "createdAt": rfc3339(self.created_at),
             "done": self.done,
+            "held": self.held,
+            "maxParallel": self.max_parallel,
+            "stopAfterFailures": self.stop_after,
         }
 
 

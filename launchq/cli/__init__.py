@@ -27,6 +27,8 @@ _COMMANDS: Final = {
     "cancel": "act",
     "retry": "act",
     "resolve": "act",
+    "pause": "act",
+    "resume": "act",
     "auth": "auth",
     "doctor": "doctor",
 }

@@ -1,4 +1,4 @@
-"""`cancel`, `retry` and `resolve`: acting on jobs."""
+"""`cancel`, `retry`, `resolve`, `pause` and `resume`: acting on jobs, batches and the account."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from launchq.cli.options import json_option
-from launchq.cli.output import Exit, note, print_json
+from launchq.cli.output import Exit, account_document, account_line, note, print_json
 from launchq.launcher import Launcher
 from ledger.calls import Done
 from tasks.errors import RefusedError
@@ -43,7 +43,7 @@ def cancel_command(ids: tuple[str, ...], as_json: bool) -> Exit:
 def retry_command(ids: tuple[str, ...], as_json: bool) -> Exit:
     """Make jobs due again that failed or were cancelled; of a batch, all such jobs.
 
-    An uncertain job is never retried: its instance may exist. Look in the console, then use `launchq resolve`.
+    A batch that was held since too many of its jobs failed goes on. An uncertain job is never retried: its instance may exist. Look in the console, then use `launchq resolve`.
     Exit code 2 where a job named by its own id cannot be retried.
 
     \b
@@ -80,6 +80,54 @@ def resolve_command(id_: str, created: str | None, not_created: bool, reason: st
         print_json(job.document())
     else:
         click.echo(f"{job.id}\t{job.state}\t{job.instance_id or 'launchq retry launches it again'}")
+
+
+@click.command("pause")
+@click.argument("batches", nargs=-1, metavar="[BATCH...]")
+@json_option
+def pause_command(batches: tuple[str, ...], as_json: bool) -> None:
+    """Send nothing more of BATCH or, without one, nothing at all, until `launchq resume`.
+
+    Calls in flight end as they end, and what is not known of earlier ones is still looked up.
+
+    \b
+    Example:
+      launchq pause nightly
+    """
+    with Launcher() as launcher:
+        for batch in batches or (None,):
+            launcher.pause(batch)
+        _tell_of(launcher, batches, "paused: `launchq resume` has it go on", as_json=as_json)
+
+
+@click.command("resume")
+@click.argument("batches", nargs=-1, metavar="[BATCH...]")
+@json_option
+def resume_command(batches: tuple[str, ...], as_json: bool) -> None:
+    """Have BATCH or, without one, the account go on after `launchq pause`.
+
+    A batch that was held since too many of its jobs failed goes on too, and may have as many failures again.
+
+    \b
+    Example:
+      launchq resume nightly
+    """
+    with Launcher() as launcher:
+        for batch in batches or (None,):
+            launcher.resume(batch)
+        _tell_of(launcher, batches, "goes on", as_json=as_json)
+
+
+def _tell_of(launcher: Launcher, batches: tuple[str, ...], what: str, *, as_json: bool) -> None:
+    account = launcher.account()
+    if as_json:
+        documents = [launcher.batch(batch).document() for batch in batches]
+        print_json({"batches": documents, "account": account_document(account)["account"]})
+        return
+    for batch in batches or ("account",):
+        click.echo(f"{batch}\t{what}")
+    if account.state != "open":
+        note(f"account: {account_line(account)}")
 
 
 def _must_exist(launcher: Launcher, instance_id: str) -> None:

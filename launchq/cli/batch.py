@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import click
 
-from launchq.cli.follow import Tally, follow
+from launchq.cli.follow import Tally, follow, how_it_ended
 from launchq.cli.options import Duration, json_option
-from launchq.cli.output import Exit, counts_line, exit_code_of, print_json
+from launchq.cli.output import Exit, counts_line, print_json
 from launchq.launcher import Launcher
 from tasks.jobs import Job
 
@@ -41,7 +41,7 @@ def watch_command(ids: tuple[str, ...], timeout: float | None, as_json: bool) ->
     """
     with Launcher() as launcher:
         jobs = follow(launcher, ids, timeout=timeout, quiet=as_json)
-    code = exit_code_of(jobs)
+        code = how_it_ended(launcher, jobs)
     tally = Tally(len(jobs), time.monotonic())
     for job in jobs:
         tally.update(job, tally.began)

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from launchq.cli.output import counts_line, note, outcome_of
+from launchq.cli.output import Exit, counts_line, exit_code_of, note, outcome_of
 from launchq.launcher import Launcher
 from tasks.jobs import Job
 from tasks.states import ENDS, State
@@ -106,6 +106,21 @@ def follow(
             latest[job.id] = job
             note(f"{job.name}\t{job.state}\t{outcome_of(job)}".rstrip())
     return list(latest.values())
+
+
+def how_it_ended(launcher: Launcher, jobs: Iterable[Job]) -> Exit:
+    """The exit code of a command that waited for these jobs. Says so where the rest of them is held."""
+    jobs = list(jobs)
+    waiting = [job for job in jobs if not job.ended]
+    held = launcher.held_after_failures(waiting) if waiting else []
+    if not held:
+        return exit_code_of(jobs)
+    words = " ".join(held)
+    note(
+        f"{len(waiting)} jobs are held, since too many of {words} failed: `launchq resume {words}` has the rest go on, "
+        f"`launchq retry {words}` tries those that failed again too, `launchq cancel {words}` takes the rest back"
+    )
+    return Exit.JOB_FAILED
 
 
 def _live(changes: Iterable[Job], total: int, latest: dict[str, Job]) -> None:

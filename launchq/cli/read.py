@@ -14,7 +14,6 @@ from launchq.cli.output import (
     account_document,
     account_line,
     counts_line,
-    exit_code_of,
     lane_line,
     ledger_line,
     local,
@@ -59,7 +58,7 @@ def status_command(id_: str | None, history: bool, show_script: bool, as_json: b
             if as_json:
                 print_json(found.document())
                 return
-            note(f"batch {found.id}: {counts_line(found.counts)}; {'done' if found.done else 'under way'}")
+            note(f"batch {found.id}: {counts_line(found.counts)}; {_where(found)}")
             print_jobs(sorted(launcher.list_jobs(batch=found.id, limit=0), key=lambda job: job.name))
         elif as_json:
             print_json(found.document(show_script=show_script))
@@ -127,12 +126,14 @@ def wait_command(ids: tuple[str, ...], timeout: float | None, show_script: bool,
     Example:
       launchq wait nightly --timeout 10m
     """
-    from launchq.cli.follow import follow
+    from launchq.cli.follow import follow, how_it_ended
 
     latest: dict[str, Job] = {}
     with Launcher() as launcher:
         try:
-            code = exit_code_of(follow(launcher, ids, timeout=timeout, quiet=as_json, latest=latest))
+            code = how_it_ended(
+                launcher, follow(launcher, ids, timeout=timeout, quiet=as_json, latest=latest)
+            )
         except KeyboardInterrupt:
             note(INTERRUPTED)
             code = Exit.INTERRUPTED
@@ -191,6 +192,15 @@ def _job_or_batch(launcher: Launcher, id_: str) -> Job | Batch:
             return launcher.batch(id_)
         except NotFoundError:
             raise NotFoundError(f"no job or batch has the id {id_}") from None
+
+
+def _where(batch: Batch) -> str:
+    if batch.done:
+        return "done"
+    why = {None: "under way", "person": "held", "failures": "held, since too many of its jobs failed"}[
+        batch.held
+    ]
+    return why if batch.held is None else f"{why}: `launchq resume {batch.id}` has it go on"
 
 
 def _print_account(account: Account) -> None:

@@ -16,7 +16,6 @@ from launchq.cli.options import Duration, Patience, json_option
 from launchq.cli.output import (
     INTERRUPTED,
     Exit,
-    exit_code_of,
     note,
     print_jobs,
     print_json,
@@ -67,6 +66,18 @@ from tasks.plan import grouped
 )
 @click.option("--in", "in_", type=Duration(), metavar="TIME", help="Not before so long from now: 10m, 2h.")
 @click.option("--late-ok", is_flag=True, help="With --at: a time in the past means now.")
+@click.option(
+    "--max-parallel",
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    help="With a batch: at most N of its calls in flight at once; 0 is any number.",
+)
+@click.option(
+    "--stop-after-failures",
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    help="With a batch: once N of its jobs have failed, hold the rest until `launchq resume`; 0 is never.",
+)
 @unknown_option
 @click.option(
     "--use-token", is_flag=True, help="Use the token of a pasted curl command for all workers from now on."
@@ -95,6 +106,8 @@ def submit_command(
     at: str | None,
     in_: float | None,
     late_ok: bool,
+    max_parallel: int | None,
+    stop_after_failures: int | None,
     allow_unknown_fields: bool,
     use_token: bool,
     wait_for_end: bool,
@@ -118,6 +131,7 @@ def submit_command(
     if timeout is not None and not wait_for_end:
         raise click.UsageError("--timeout goes with --wait")
     from launchq.launcher import Launcher, checked_batch, new_id
+    from ledger.calls import Limits
     from tasks.jobs import Job, Submission
 
     inputs = read_files(files, count, allow_unknown_fields)
@@ -125,6 +139,8 @@ def submit_command(
     batch = inputs.batch(batch)
     if batch is not None:
         checked_batch(batch)
+    elif max_parallel is not None or stop_after_failures is not None:
+        raise click.UsageError("--max-parallel and --stop-after-failures go with a batch: give --batch NAME")
     keys: list[str | None] = [None] * len(entries)
     if key is not None:
         # The first entry has the key itself, so that a file that has grown finds the job of its first submission.
@@ -170,19 +186,23 @@ def submit_command(
         if use_token:
             _use_token(launcher, inputs.intakes)
         now = datetime.fromtimestamp(launcher.ledger.time(), UTC)
-        receipts = launcher.enqueue(submissions(now, late_ok=late_ok), batch=batch or "")
+        receipts = launcher.enqueue(
+            submissions(now, late_ok=late_ok),
+            batch=batch or "",
+            limits=Limits(max_parallel, stop_after_failures),
+        )
         documents = [receipt.document() for receipt in receipts]
         old = sum(receipt.duplicate for receipt in receipts)
         note(f"{len(receipts) - old} entered" + (f", {old} existed already" if old else ""))
         code = Exit.DONE
         if wait_for_end:
-            from launchq.cli.follow import follow
+            from launchq.cli.follow import follow, how_it_ended
 
             ids = [receipt.id for receipt in receipts]
             jobs: dict[str, Job] = {}
             try:
                 follow(launcher, ids, timeout=timeout, quiet=as_json, latest=jobs)
-                code = exit_code_of(jobs.values())
+                code = how_it_ended(launcher, jobs.values())
             except KeyboardInterrupt:
                 # The ids of what was entered must not get lost with the wait.
                 note(INTERRUPTED)

@@ -71,8 +71,8 @@ elseif api_key ~= '' and next_use(api_key) > now then
   return {'blocked', '0', whole(next_use(api_key) - now), '', token, {}}
 end
 local open, state, till, reason = account_state(now)
--- An account that cannot pay can still be asked what it has; one that must wait waits with everything.
-local lookup = (open or state ~= 'paused') and lookup_is_due(now) and '1' or ''
+-- An account that cannot pay, or that a person has paused, can still be asked what it has; one that must wait waits with everything.
+local lookup = (open or state ~= 'paused' or reason == 'person') and lookup_is_due(now) and '1' or ''
 if not open then
   return {state, '0', till ~= '' and whole(till - now) or '', lookup, token, {}}
 end
@@ -108,12 +108,25 @@ end
 
 local jobs, why = {}, ''
 
--- Takes one job of this lane. False where exact names wait for a listing.
+-- What room the batches have that came up, and how many jobs were put aside for want of it.
+local ASIDE_AT_ONCE = 500
+local rooms, aside = {}, 0
+
+-- Takes one job of this lane, or puts it aside. False where exact names wait for a listing.
 local function take(id, lane)
   if give_up(id, now) then
     return true
   end
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'unique', 'doubtful', 'waits', 'choices', 'chosen')
+  local job = redis.call('HMGET', key('job', id), 'attempt', 'unique', 'doubtful', 'waits', 'choices', 'chosen', 'batchId')
+  local batch = job[7]
+  if batch and rooms[batch] == nil then
+    rooms[batch] = batch_room(batch) or math.huge
+  end
+  if batch and rooms[batch] <= 0 then
+    set_aside(id, batch)
+    aside = aside + 1
+    return true
+  end
   local set = {attempt = whole((tonumber(job[1]) or 0) + 1), worker = worker, reason = ''}
   if not job[2] then
     if baseline == '' and not listing_rests then
@@ -135,6 +148,9 @@ local function take(id, lane)
   end
   if move(id, 'claim', now, now + lease, set) then
     jobs[#jobs + 1] = handed_out(id)
+    if batch then
+      rooms[batch] = rooms[batch] - 1
+    end
     redis.call('RPUSH', key('claim', claim_id), set.attempt .. ' ' .. id)
   else
     take_out_of_line(id, {lanes = {lane}})  -- somebody has deleted the job by hand: it must not be met again for ever
@@ -147,7 +163,7 @@ local LANES_AT_ONCE = 256
 line_up(now)
 open_choices(now)
 local lanes = redis.call('ZRANGEBYSCORE', key('lanes'), '-inf', now, 'LIMIT', 0, LANES_AT_ONCE)
-while #lanes > 0 and #jobs < limit and why == '' do
+while #lanes > 0 and #jobs < limit and why == '' and aside < ASIDE_AT_ONCE do
   local share, more = math.max(1, math.floor((limit - #jobs) / #lanes)), {}
   for _, lane in ipairs(lanes) do
     local first = redis.call('ZRANGE', key('ready', lane), 0, 0)[1]

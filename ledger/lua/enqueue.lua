@@ -1,5 +1,6 @@
 -- Enters jobs, all of them or, where one conflicts, none. Safe to repeat: ids are made by the producer.
--- ARGV: base, 'enter' or 'check', batch id ('' is none), then 14 for each job:
+-- ARGV: base, 'enter' or 'check', batch id ('' is none), how many calls of the batch may be in flight and how many of its
+--       jobs may fail before it is held ('' leaves that as it is, '0' is any number), then 14 for each job:
 --       id, name, request body, idempotency key, entry of the batch, max attempts ('' is the workers'),
 --       waits ('1': it waits for capacity), unique ('1': the job's tag is added to the name sent), lane,
 --       start ('' is now, '+ms' from now, or ms since 1970), how long it is tried from then on (ms; '' is for ever),
@@ -11,6 +12,7 @@
 local FIELDS = 14
 local check, batch = ARGV[2] == 'check', ARGV[3]
 local now = now_ms()
+local FIRST = 6
 local entries = batch ~= '' and key('entries', batch) or nil
 
 local function existing(at)
@@ -39,11 +41,11 @@ local function same(job, at)
 end
 
 local conflicts = {}
-for at = 4, #ARGV, FIELDS do
+for at = FIRST, #ARGV, FIELDS do
   local id = existing(at)
   local job = id and redis.call('HMGET', key('job', id), 'request', 'digest')
   if job and job[1] and not same(job, at) then
-    conflicts[#conflicts + 1] = {id, (at - 4) / FIELDS}
+    conflicts[#conflicts + 1] = {id, (at - FIRST) / FIELDS}
   end
 end
 if #conflicts > 0 then
@@ -54,8 +56,15 @@ if check then
 end
 
 mark_version()
+for field, value in pairs({maxParallel = ARGV[4], stopAfter = ARGV[5]}) do
+  if value == '0' then
+    redis.call('HDEL', key('batch', batch), field)
+  elseif value ~= '' then
+    redis.call('HSET', key('batch', batch), field, value)
+  end
+end
 local jobs, entered = {}, 0
-for at = 4, #ARGV, FIELDS do
+for at = FIRST, #ARGV, FIELDS do
   local id, name = ARGV[at], ARGV[at + 1]
   local old = existing(at)
   if old then

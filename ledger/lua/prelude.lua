@@ -10,6 +10,7 @@ local WATCH_MS = 300
 local EXPIRED_AT_ONCE = 1000
 local LINED_UP_AT_ONCE = 1000
 local OPENINGS_AT_ONCE = 4
+local RELEASED_AT_ONCE = 1000
 local HISTORY_KEPT = 50
 local HISTORY_TEXT = 500
 
@@ -140,7 +141,7 @@ local function standing(lane, waits, choices, chosen, arrived)
     end
   end
   local next_one = known[count + 1]
-  return {lanes = lanes, last = known[count].lane, opens = next_one and arrived + next_one.after}
+  return {lanes = lanes, last = known[count].lane, opens = next_one and math.floor(arrived) + next_one.after}
 end
 
 local function is_sold_out(lane)
@@ -168,9 +169,18 @@ local function put_in_line(id, place, arrived, look, now)
   end
 end
 
-local function take_out_of_line(id, place)
+local function let_go(batch, id)
+  if redis.call('ZREM', key('held', batch), id) == 1 and redis.call('EXISTS', key('held', batch)) == 0 then
+    redis.call('SREM', key('holding'), batch)
+  end
+end
+
+local function take_out_of_line(id, place, batch)
   if redis.call('ZREM', key('due'), id) == 1 then
     return
+  end
+  if batch then
+    let_go(batch, id)
   end
   for _, lane in ipairs(place.lanes) do
     if redis.call('ZREM', key('ready', lane), id) == 1 and redis.call('EXISTS', key('ready', lane)) == 0 then
@@ -201,6 +211,53 @@ local function line_up(now)
         put_in_line(id, place, arrived, now, now)
       end
     end
+  end
+end
+
+-- How many calls of this batch may be made now; nil is any number. With `stopAfter`, no more calls are in flight than may
+-- fail before the batch is held, and one more for each instance that it has got: one wrong field fails no thousand jobs.
+local function batch_room(batch)
+  local kept = redis.call('HMGET', key('batch', batch), 'held', 'maxParallel', 'stopAfter', 'submitting', 'verifying', 'failed',
+    'succeeded', 'forgiven')
+  if kept[1] then
+    return 0
+  end
+  local flying, room = (tonumber(kept[4]) or 0) + (tonumber(kept[5]) or 0), nil
+  if kept[2] then
+    room = kept[2] - flying
+  end
+  if kept[3] then
+    local may_fail = kept[3] - (tonumber(kept[6]) or 0) + (tonumber(kept[8]) or 0)
+    room = math.min(room or math.huge, may_fail + (tonumber(kept[7]) or 0) - flying)
+  end
+  return room and math.max(0, room)
+end
+
+-- Puts a job aside that is due, but whose batch may have no more calls in flight.
+local function set_aside(id, batch)
+  local place, _, arrived = standing_of(id)
+  take_out_of_line(id, place, batch)
+  redis.call('ZADD', key('held', batch), arrived, id)
+  redis.call('SADD', key('holding'), batch)
+end
+
+-- Puts jobs of a batch that were put aside back in line, as many as may be sent now.
+local function release(batch, now)
+  local room = math.min(batch_room(batch) or math.huge, RELEASED_AT_ONCE)
+  for _, id in ipairs(room > 0 and redis.call('ZRANGE', key('held', batch), 0, room - 1) or {}) do
+    local place, state, arrived = standing_of(id)
+    let_go(batch, id)
+    if state then
+      put_in_line(id, place, arrived, now, now)
+    end
+  end
+end
+
+-- A batch in which as many jobs have failed as it bears is held until a person has it go on.
+local function hold_if_too_many_failed(batch, now)
+  local kept = redis.call('HMGET', key('batch', batch), 'stopAfter', 'failed', 'forgiven', 'held')
+  if kept[1] and not kept[4] and kept[2] - (tonumber(kept[3]) or 0) >= tonumber(kept[1]) then
+    redis.call('HSET', key('batch', batch), 'held', 'failures', 'heldAt', whole(now))
   end
 end
 
@@ -314,7 +371,7 @@ function move(id, event, now, look, set, by)
   local from, to, lane = home(old[1]), home(new), old[8] or ''
   local arrived = tonumber(set.arrived or old[9] or '0')
   if from == 'line' then
-    take_out_of_line(id, standing(lane, old[10], old[12], old[13], 0))
+    take_out_of_line(id, standing(lane, old[10], old[12], old[13], 0), old[2])
   elseif from ~= to then
     redis.call('ZREM', key(from), id)
   end
@@ -346,6 +403,12 @@ function move(id, event, now, look, set, by)
   if new ~= old[1] then
     count(old[1], old[2], -1)
     count(new, old[2], 1)
+    if old[2] and new == 'failed' then
+      hold_if_too_many_failed(old[2], now)
+    end
+    if old[2] and WATCHED[old[1]] and not WATCHED[new] and redis.call('EXISTS', key('held', old[2])) == 1 then
+      release(old[2], now)
+    end
     if not old[7] then
       count_names(old[6], old[1], new)
     end
@@ -448,7 +511,10 @@ end
 -- An account blocked for its credentials is not closed by that: what is missing then is a token, which claims look for,
 -- and workers with other credentials may have one made.
 local function account_state(now)
-  local account = redis.call('HMGET', key('account'), 'state', 'until', 'reason')
+  local account = redis.call('HMGET', key('account'), 'state', 'until', 'reason', 'pausedBy')
+  if account[4] then
+    return false, 'paused', '', 'person'
+  end
   local state = account[1] or 'open'
   local till = account[2] or ''
   if state == 'open' or account[3] == 'credentials' or (till ~= '' and tonumber(till) <= now) then

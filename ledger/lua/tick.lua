@@ -15,6 +15,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', now, '
   give_up(id, now)
 end
 
+for _, batch in ipairs(redis.call('SMEMBERS', key('holding'))) do
+  -- A place that was given to a job which then was cancelled, or waits for capacity, is given again.
+  release(batch, now)
+end
+
 local due, lookup = first_claim(), first_of('leases')
 if redis.call('EXISTS', key('lookup')) == 1 then
   lookup = nil
@@ -35,10 +40,10 @@ elseif not has_token(now) and redis.call('HGET', key('account'), 'state') == 'bl
     return {0, whole(next_use(credentials) - now)}
   end
 end
-local open, state, till = account_state(now)
+local open, state, till, reason = account_state(now)
 if not open then
   due = due and till ~= '' and math.max(due, tonumber(till)) or nil
-  if state == 'paused' and lookup then
+  if state == 'paused' and reason ~= 'person' and lookup then
     lookup = math.max(lookup, tonumber(till) or now + 1000)
   end
 end

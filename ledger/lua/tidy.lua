@@ -39,7 +39,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
     if batch then
       redis.call('HDEL', key('entries', batch), job[4] or '')
       if redis.call('HINCRBY', key('batch', batch), 'total', -1) <= 0 then
-        redis.call('DEL', key('batch', batch))
+        redis.call('DEL', key('batch', batch), key('held', batch))
       end
     end
     local instances = {job[5] or nil}

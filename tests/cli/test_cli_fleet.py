@@ -387,3 +387,55 @@ class TestTally:
             for number in range(10_000):
                 tally.update(job(number, state), 1)
         assert time.process_time() - began < 3
+
+
+class TestLimits:
+    def test_one_wrong_field_does_not_fail_a_thousand_jobs(self, world: World) -> None:
+        world.cloud.script_faults("message:镜像不存在", name="wrong-*", times=1000)
+        text = fleet({"name": "wrong-{index}", "count": 1000})
+        world.worker(processes=1)
+        command = ("submit", "-", "--batch", "w", "--yes", "--stop-after-failures", "3", "--wait")
+        ran = world.run(*command, "--json", stdin=text)
+        assert ran.code == 3, ran
+        assert "997 jobs are held" in ran.err
+        assert world.cloud.state()["calls"]["create"] == 3
+        shown = world.run("status", "w", "--json").document
+        assert (shown["held"], shown["stopAfterFailures"], shown["counts"]["failed"]) == ("failures", 3, 3)
+        assert "launchq resume w" in world.run("status", "w").err
+        world.cloud.clear_faults()
+        assert world.run("retry", "w", "--json").code == 0
+        assert world.run("wait", "w", "--timeout", "60s", "--json").code == 0
+        assert world.cloud.state()["instances"] == 1000
+
+    def test_no_more_of_a_batch_are_in_flight_than_it_says(self, make_world: Callable[..., World]) -> None:
+        world = make_world(CloudOptions(latency=0.1))
+        world.worker(processes=1)
+        text = fleet({"name": "few-{index}", "count": 12})
+        ran = world.run(
+            "submit", "-", "--batch", "few", "--max-parallel", "3", "--wait", "--json", stdin=text
+        )
+        assert ran.code == 0, ran
+        assert world.cloud.state()["peakCreatesInFlight"] == 3
+
+    def test_they_need_a_batch(self, world: World) -> None:
+        for option in ("--max-parallel", "--stop-after-failures"):
+            ran = world.run("submit", "-", option, "3", stdin=json.dumps(body()))
+            assert (ran.code, "--batch" in ran.err) == (2, True)
+
+
+class TestPause:
+    def test_a_batch_and_the_account_wait_for_a_persons_word(self, world: World) -> None:
+        assert world.run("pause", "nobody").code == 2
+        world.run("submit", "-", "--batch", "b", stdin=fleet({"name": "b"}))
+        assert world.run("pause", "b", "--json").document["batches"][0]["held"] == "person"
+        assert world.run("pause", "--json").document["account"]["state"] == "paused"
+        assert "person" in world.run("status").out
+        [job] = world.launcher.list_jobs(batch="b")
+        other = world.run("submit", "-", "--json", stdin=json.dumps(body("other"))).document["jobs"][0]["id"]
+        world.worker(processes=1)
+        wait_until(lambda: world.launcher.account().workers, description="a worker lives")
+        assert world.run("resume").code == 0
+        world.wait_for(other, State.SUCCEEDED)
+        assert world.job(job.id).state is State.QUEUED
+        assert world.run("resume", "b").code == 0
+        world.wait_for(job.id, State.SUCCEEDED)

@@ -49,7 +49,7 @@ UNTOUCHED = ["listing"]
 
 LASTING = {
     "account", "logins", "counts", "token", "workers", "events", "due", "leases", "ended",
-    "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "deadlines", "rate",
+    "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "held", "holding", "deadlines", "rate",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
@@ -373,6 +373,14 @@ class Box:
         found: dict[str, str] = self.redis.hgetall(self.keys.base + "owners")
         return found
 
+    def held(self) -> dict[str, dict[str, float]]:
+        """Batches -> their jobs that were put aside -> when they arrived."""
+        return {
+            name.removeprefix("held:"): dict(self.redis.zrange(self.keys.base + name, 0, -1, withscores=True))
+            for name in self.names()
+            if kind_of(name) == "held"
+        }
+
     def openings(self) -> dict[str, float]:
         """Sold-out lanes -> when the first of their jobs may use its next choice (ms)."""
         return dict(self.redis.zrange(self.keys.base + "openings", 0, -1, withscores=True))
@@ -428,8 +436,9 @@ class Box:
         )
         queues = [name.removeprefix("ready:") for name in names if kind_of(name) == "ready"]
         waiting = {lane: self.redis.zrange(self.keys.ready(lane), 0, -1, withscores=True) for lane in queues}
+        aside = {job_id for queue in self.held().values() for job_id in queue}
         audit_lines(
-            jobs,
+            {job_id: job for job_id, job in jobs.items() if job_id not in aside},
             dict(self.redis.zrange(self.keys.base + "due", 0, -1, withscores=True)),
             {lane: dict(queue) for lane, queue in waiting.items()},
             set(self.redis.zrange(self.keys.lanes, 0, -1)),
@@ -441,6 +450,7 @@ class Box:
                 if kind_of(name) == "choices"
             },
         )
+        audit_held(jobs, self.held(), set(self.redis.smembers(self.keys.base + "holding")))
         openings = self.openings()
         for name in names:
             lane = name.removeprefix("choices:")
@@ -545,13 +555,23 @@ def audit_lines(
         usable = [one["lane"] for one in all_of_them[:chosen]]
         assert found == (set(usable) if "waits" in jobs[job_id] else set(usable[-1:]))
         if "waits" in jobs[job_id] and len(all_of_them) > chosen:
-            opens = float(jobs[job_id]["arrived"]) + all_of_them[chosen]["after"]
+            opens = int(float(jobs[job_id]["arrived"])) + all_of_them[chosen]["after"]
             expected.setdefault(usable[-1], {})[job_id] = opens
     assert choices == expected
     for queue in ready.values():
         assert queue == {job_id: float(jobs[job_id]["arrived"]) for job_id in queue}
         assert {jobs[job_id]["state"] for job_id in queue} <= {State.QUEUED, State.RETRYING}
     assert lanes == {lane for lane, queue in ready.items() if queue}
+
+
+def audit_held(jobs: Jobs, held: Mapping[str, Mapping[str, float]], holding: set[str]) -> None:
+    """What was put aside waits, is of that batch, and is known to be there."""
+    assert set(held) == holding
+    for batch, queue in held.items():
+        for job_id, arrived in queue.items():
+            assert jobs[job_id]["batchId"] == batch
+            assert jobs[job_id]["state"] in {State.QUEUED, State.RETRYING}
+            assert arrived == float(jobs[job_id]["arrived"])
 
 
 def choices_of(job: Mapping[str, str]) -> tuple[list[dict[str, Any]], int]:

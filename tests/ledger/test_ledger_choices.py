@@ -71,7 +71,7 @@ class TestWaiting:
         [job_id] = enter(box, ("b", HOUR))
         assert box.claim().jobs == ()
         box.audit()
-        start = float(box.fields(job_id)["arrived"])
+        start = int(float(box.fields(job_id)["arrived"]))
         assert box.openings() == {"a": start + HOUR * 1000}
 
     def test_when_its_time_has_come(self, box: Box) -> None:
