@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -256,6 +257,36 @@ class TestExamples:
         ran = world.run("submit", "fleet.csv", "--batch", "b", "--wait", "--json")
         assert ran.code == 0, ran
         assert sorted(world.names_created()) == ["notebook", "trainer-001", "trainer-002", "trainer-003"]
+
+    def test_the_spot_file_takes_what_there_is(self, make_world: Callable[..., World]) -> None:
+        world = make_world(capacity_interval="0.3")
+        shutil.copy(EXAMPLES / "spot.yaml", world.folder)
+        [here, there, _] = (request["region"] for request in spot_requests(world))
+        kind = spot_requests(world)[0]["instanceTypeId"]
+        for region, free in ((here, 0), (there, 1)):
+            world.cloud.set_capacity(region, kind, free, is_spot_instance=True)
+        world.worker(processes=1)
+        ids = [job["id"] for job in world.run("submit", "spot.yaml", "--json").document["jobs"]]
+        wait_until(
+            lambda: any(world.job(one).ended for one in ids),
+            description="the one that is free elsewhere is taken",
+        )
+        [got] = [job for job in map(world.job, ids) if job.ended]
+        assert (got.fallback, got.document()["request"]["region"]) == (1, there)
+        assert "fallback: 1, which changes region" in world.run("status", got.id).out
+        wait_until(
+            lambda: "waits for capacity" in world.run("status", "spot-trainers").out,
+            description="the status says what they wait for",
+        )
+        world.cloud.set_capacity(here, kind, 3, is_spot_instance=True)
+        assert world.run("wait", "spot-trainers", "--timeout", "20s").code == 0
+        assert Counter(job.fallback for job in map(world.job, ids)) == {1: 1, 0: 3}
+
+
+def spot_requests(world: World) -> list[dict[str, Any]]:
+    """What the example asks for: as given, and with each of its fallbacks."""
+    job = world.run("plan", "spot.yaml", "--json").document["jobs"][0]
+    return [job["request"], *(job["request"] | one["change"] for one in job["policy"]["fallbacks"])]
 
 
 class TestWatching:
