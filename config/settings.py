@@ -6,7 +6,6 @@ An empty value is none, also against what `.env` says: container tools pass unse
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import re
@@ -14,7 +13,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -26,6 +25,9 @@ from pydantic import (
     SecretStr,
     ValidationError,
 )
+
+from config.addresses import KINDS, Address, addresses_in, kinds_in
+from config.urls import is_local, split
 
 PREFIX: Final = "LAUNCHQ_"
 
@@ -68,50 +70,27 @@ def _one_word(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # its text quotes what may be a password
-        raise ValueError("must be a URL, with brackets and the like in its password as %5B, %5D") from None
-    try:
-        possible = parts.port != 0  # asking is what checks it
-    except ValueError:
-        possible = False
-    if not possible:
-        raise ValueError("must have a port from 1 to 65535; a password's /, ?, # are %2F, %3F, %23")
-    return parts
-
-
 def _any_url(url: str) -> str:
     for one in url.split(";"):  # several brokers, each standing in for the one before
-        _split(one)
+        split(one)
     return url
 
 
 def _redis_url(url: str) -> str:
-    if _split(url).scheme not in {"redis", "rediss", "unix"}:
+    if split(url).scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("must start with redis://, rediss:// or unix://")
     return url
 
 
 def _api_url(url: str) -> str:
-    parts = _split(url)
+    parts = split(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be a URL such as https://cloud.luchentech.com/api")
     if parts.username or parts.password:
         raise ValueError("must hold no user name or password; use LAUNCHQ_USERNAME and LAUNCHQ_PASSWORD")
-    if parts.scheme == "http" and not _is_local(parts.hostname):
+    if parts.scheme == "http" and not is_local(parts.hostname):
         raise ValueError("must be https, since the token travels with every call; http is for localhost only")
     return url.rstrip("/")
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _prefix(prefix: str) -> str:
@@ -155,6 +134,16 @@ def _fernet_keys(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
+def _addresses(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None:
+        addresses_in(secret.get_secret_value())
+    return secret
+
+
+def _kinds(value: Any) -> Any:
+    return kinds_in(value) if isinstance(value, str) else value
+
+
 def _keys_in(text: str) -> tuple[str, ...]:
     return tuple(key.strip() for key in text.split(","))
 
@@ -183,6 +172,8 @@ Delays = Annotated[tuple[float, ...], BeforeValidator(_delays)]
 Secret = Annotated[SecretStr | None, AfterValidator(_one_line)]
 HeaderSecret = Annotated[SecretStr | None, AfterValidator(_one_word)]
 FernetKeys = Annotated[SecretStr | None, AfterValidator(_fernet_keys)]
+Addresses = Annotated[SecretStr | None, AfterValidator(_addresses)]
+Kinds = Annotated[tuple[str, ...], BeforeValidator(_kinds)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 
@@ -213,6 +204,8 @@ class Settings(BaseModel):
     shift_seconds: Seconds = Field(30.0, gt=0)
     retention: Seconds = Field(7 * 86400.0, gt=0)
     timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Shanghai"
+    notify: Addresses = None
+    notify_on: Kinds = KINDS
 
     @property
     def broker(self) -> str:
@@ -223,6 +216,11 @@ class Settings(BaseModel):
     def secret_keys(self) -> tuple[str, ...]:
         """The keys that secrets are sealed with in Redis, the newest first; empty where they are not."""
         return _keys_in(self.secret_key.get_secret_value()) if self.secret_key else ()
+
+    @property
+    def notify_addresses(self) -> tuple[Address, ...]:
+        """Where notifications go; empty: nowhere."""
+        return addresses_in(self.notify.get_secret_value()) if self.notify else ()
 
     @property
     def can_log_in(self) -> bool:

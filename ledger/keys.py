@@ -78,6 +78,13 @@ NAMES: Final = {
     "listing": "listing",
     # string: who is listing the instances now, or has just done so. Seconds.
     "lookup": "lookup",
+    # hash: an address that notifications go to (by its mark) -> when a worker last had it (ms), and what it is told. No such
+    # key without such a worker; a member goes after 7 days without one.
+    "notify": "notify",
+    # hash: what an address is still to be told, gathered by what it is about. At most 500 documents; goes when empty.
+    "outbox": "outbox:",
+    # hash: the message that is being sent to an address, who sends it, and how it went with those before. Goes with the address.
+    "delivery": "delivery:",
     # stream: every change of a job's state, the latest 100,000 or so.
     "events": "events",
 }

@@ -1,4 +1,4 @@
-"""The Lua scripts, each with the generated tables and the prelude at its head."""
+"""The Lua scripts, each with the generated tables, the prelude and the outbox at its head."""
 
 from __future__ import annotations
 
@@ -41,4 +41,5 @@ def _head() -> str:
     )
     mark = f"local VERSION = {version.LEDGER_VERSION}"
     tables = (mark, lua_names(), f"local MOVES = {{{moves}}}", *sets)
-    return "\n".join((*tables, (_FOLDER / "prelude.lua").read_text(encoding="utf-8")))
+    parts = ((_FOLDER / f"{name}.lua").read_text(encoding="utf-8") for name in ("prelude", "outbox"))
+    return "\n".join((*tables, *parts))

@@ -107,6 +107,9 @@ for at = FIRST, #ARGV, FIELDS do
       if ARGV[at + 4] ~= '' then
         redis.call('HSET', entries, ARGV[at + 4], id)
       end
+      if entered == 0 then
+        notice_begin(batch, now)
+      end
       redis.call('HSETNX', key('batch', batch), 'createdAt', whole(now))
       redis.call('HINCRBY', key('batch', batch), 'total', 1)
     end

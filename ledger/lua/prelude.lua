@@ -14,6 +14,8 @@ local RELEASED_AT_ONCE = 1000
 local HISTORY_KEPT = 50
 local HISTORY_TEXT = 500
 
+local notice_begin, notice_move, notice_block, notice_opening  -- outbox.lua
+
 local function key(name, id)
   return BASE .. NAMES[name] .. (id or '')
 end
@@ -329,9 +331,12 @@ end
 
 -- A call of the lane created an instance.
 local function widen_lane(lane, epoch, now)
-  local held = redis.call('HMGET', key('lane', lane), 'epoch', 'width', 'open')
+  local held = redis.call('HMGET', key('lane', lane), 'epoch', 'width', 'open', 'probeAt', 'message', 'since')
   if (held[1] or '0') ~= (epoch or '0') or held[3] then
     return
+  end
+  if held[4] then
+    notice_opening(lane, held[5], held[6], now)
   end
   local width = (tonumber(held[2]) or FIRST_WIDTH) + 1
   redis.call('HDEL', key('lane', lane), 'probeAt', 'message', 'since')
@@ -401,8 +406,12 @@ function move(id, event, now, look, set, by)
   end
   redis.call('HSET', job, unpack(fields))
   if new ~= old[1] then
+    if old[2] and ENDS[old[1]] and not ENDS[new] then
+      notice_begin(old[2], now)
+    end
     count(old[1], old[2], -1)
     count(new, old[2], 1)
+    notice_move(id, old[1], new, old[2], old[6], set.message, now)
     if old[2] and new == 'failed' then
       hold_if_too_many_failed(old[2], now)
     end
@@ -529,8 +538,12 @@ local function open_account()
 end
 
 local function close_account(state, reason, message, till, now)
-  if redis.call('HGET', key('account'), 'state') ~= state then
+  local before = redis.call('HMGET', key('account'), 'state', 'reason')
+  if before[1] ~= state then
     redis.call('HSET', key('account'), 'since', whole(now))
+  end
+  if state == 'blocked' and (before[1] ~= state or before[2] ~= reason) then
+    notice_block(reason, message, now)
   end
   redis.call('HSET', key('account'), 'state', state, 'reason', reason, 'message', message, 'until', till)
 end

@@ -11,4 +11,5 @@ redis.call('HSET', key('job', id), 'state', 'failed', 'name', ARGV[3], 'category
 redis.call('ZADD', key('ended'), now, id)
 count('failed', nil, 1)
 tell(id, 'failed')
+notice_move(id, '', 'failed', nil, ARGV[3], ARGV[4], now)
 return 1

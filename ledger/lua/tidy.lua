@@ -1,4 +1,4 @@
--- Forgets jobs that ended longer ago than the retention, with all that belongs to them, and workers long unheard.
+-- Forgets jobs that ended longer ago than the retention, with all that belongs to them, and workers and addresses long unheard.
 -- A job of a batch stays until the whole batch has ended that long ago: submitting it again must find every entry.
 -- ARGV: base, retention (ms), how many at the most. Returns how many jobs were forgotten.
 
@@ -6,6 +6,7 @@ local DAY = 86400000
 local now = now_ms()
 local old = now - ARGV[2]
 redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', now - DAY)
+forget_addresses(now)
 
 -- When a batch ended; nil as long as it has not.
 local function ended_at(batch)

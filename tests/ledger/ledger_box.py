@@ -50,6 +50,7 @@ UNTOUCHED = ["listing"]
 LASTING = {
     "account", "logins", "counts", "token", "workers", "events", "due", "leases", "ended",
     "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "held", "holding", "deadlines", "rate",
+    "notify",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
@@ -497,7 +498,7 @@ class Box:
                 # -2: it has gone since it was listed.
                 assert lifetime != -1, f"{name} would stay for ever"
             else:
-                assert kind in LASTING | {"job", "history", "batch", "entries", "key"}, (
+                assert kind in LASTING | {"job", "history", "batch", "entries", "key", "outbox", "delivery"}, (
                     f"{name} is not documented"
                 )
                 assert lifetime in {-1, -2}
