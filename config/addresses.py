@@ -69,7 +69,9 @@ def kinds_in(text: str) -> tuple[str, ...]:
 def _address(text: str) -> Address:
     service, _, rest = text.partition(":")
     if service not in SERVICES:
-        raise ValueError(f"must begin with {', '.join(f'{one}:' for one in SERVICES[:-1])} or {SERVICES[-1]}:")
+        raise ValueError(
+            f"must begin with {', '.join(f'{one}:' for one in SERVICES[:-1])} or {SERVICES[-1]}:"
+        )
     url, _, fragment = rest.partition("#")
     parts = split(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -77,7 +79,9 @@ def _address(text: str) -> Address:
     if parts.username or parts.password:
         raise ValueError("must hold no user name or password")
     if parts.scheme == "http" and not is_local(parts.hostname):
-        raise ValueError("must be https, since it is a secret and so is what is told; http is for localhost only")
+        raise ValueError(
+            "must be https, since it is a secret and so is what is told; http is for localhost only"
+        )
     return Address(service, url, _secret(service, fragment))
 
 
@@ -101,4 +105,6 @@ def _check_standard_secret(secret: str, looks: str) -> None:
     except binascii.Error:
         size = 0
     if not secret.startswith("whsec_") or not 24 <= size <= 64:
-        raise ValueError(f"must have a secret like this: {looks}; `openssl rand -base64 32` makes what follows whsec_")
+        raise ValueError(
+            f"must have a secret like this: {looks}; `openssl rand -base64 32` makes what follows whsec_"
+        )

@@ -185,13 +185,17 @@ worker_shutting_down.connect(stop.ask)
 
 @worker_ready.connect
 def _start_pulse(**_: Any) -> None:
+    from worker.notices import Notices
     from worker.pulse import Pulse
 
     Pulse.start_one(settings_of_process(), wake_up=wake_up)
+    Notices.start_one(settings_of_process())
 
 
 @worker_shutdown.connect
 def _stop_pulse(**_: Any) -> None:
+    from worker.notices import Notices
     from worker.pulse import Pulse
 
+    Notices.stop_one()
     Pulse.stop_one()

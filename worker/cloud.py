@@ -229,7 +229,7 @@ class Cloud:
                         )
         finally:
             await response.aclose()
-        return Answer(response.status_code, bytes(body), _retry_after(response.headers))
+        return Answer(response.status_code, bytes(body), retry_after(response.headers))
 
 
 def _base(api_url: str) -> httpx.URL:
@@ -250,7 +250,7 @@ def _join(base: httpx.URL, path: str) -> httpx.URL:
     return base.copy_with(raw_path=base.raw_path.rstrip(b"/") + path.encode())
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
+def retry_after(headers: httpx.Headers) -> float | None:
     """`Retry-After` in seconds, RFC 9110 10.2.3: a number, or a date, which counts from the answer's own `Date`."""
     value = headers.get("retry-after", "").strip()
     if _DELAY_SECONDS.fullmatch(value):

@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "pause": "act",
     "resume": "act",
     "auth": "auth",
+    "notify": "notify",
     "doctor": "doctor",
 }
 """Command -> the module of this package that has it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from launchq.launcher import Launcher
 from ledger.calls import Account
 from ledger.door import EVICTS, NO_EVICTION, AtRest
 from ledger.durability import Durability
+from ledger.notices import Delivery, deliveries
 from tasks.errors import LedgerError
 
 CLOCKS_APART = 5.0
@@ -81,12 +82,14 @@ def _all(settings: Settings, *, workers_only: bool) -> Iterator[Check]:
             server = launcher.ledger.server()
             account = launcher.account()
             at_rest = launcher.ledger.at_rest()
+            known = launcher.ledger.run(deliveries())
         except LedgerError as error:
             yield Check("redis", "fail", f"{without_password(settings.redis_url)} does not answer: {error}")
         else:
             yield from _redis(settings, server)
             yield from _account(account, here_only=workers_only)
             yield _secrets(at_rest, has_key=settings.secret_key is not None)
+            yield from _notifications(settings, known, account.now)
     if not workers_only:
         if settings.broker != settings.redis_url:
             yield _broker(settings)
@@ -187,6 +190,24 @@ def _secrets(at_rest: AtRest, *, has_key: bool) -> Check:
         left = f"sealed from now on, but {at_rest.plain} looked at were entered before, and are in the clear"
         return Check("secrets", "warn", left)
     return Check("secrets", "ok", f"sealed in Redis; {at_rest.opened} looked at, all can be opened here")
+
+
+def _notifications(settings: Settings, known: Sequence[Delivery], now: datetime) -> Iterator[Check]:
+    """One line for each address that workers have; `launchq notify test` asks the services themselves."""
+    for mark in {address.mark for address in settings.notify_addresses} - {one.mark for one in known}:
+        yield Check("notifications", "warn", f"{mark}: no worker has this address; start one with it")
+    for one in known:
+        alive = one.heard is not None and (now - one.heard).total_seconds() < WORKER_SILENCE
+        wrong = one.error_at is not None and (one.sent_at is None or one.error_at >= one.sent_at)
+        said = [f"last sent {local(one.sent_at)}" if one.sent_at else "nothing sent yet"]
+        said += [f"{one.held} more gathered"] if one.held else []
+        said += [f"one under way, {one.tries} tries"] if one.tries else []
+        said += [f"{one.lost} given up"] if one.lost else []
+        said += [f"last error {local(one.error_at)}: {one.error}"] if one.error_at else []
+        said += [] if alive else ["no worker with this address is alive"]
+        yield Check(
+            "notifications", "ok" if alive and not wrong else "warn", f"{one.mark}: {', '.join(said)}"
+        )
 
 
 async def _api(settings: Settings) -> Check:

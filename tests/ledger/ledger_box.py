@@ -498,9 +498,15 @@ class Box:
                 # -2: it has gone since it was listed.
                 assert lifetime != -1, f"{name} would stay for ever"
             else:
-                assert kind in LASTING | {"job", "history", "batch", "entries", "key", "outbox", "delivery"}, (
-                    f"{name} is not documented"
-                )
+                assert kind in LASTING | {
+                    "job",
+                    "history",
+                    "batch",
+                    "entries",
+                    "key",
+                    "outbox",
+                    "delivery",
+                }, f"{name} is not documented"
                 assert lifetime in {-1, -2}
 
 
