@@ -88,10 +88,10 @@ def words(notice: Notice, language: Language) -> str:
     tell = {
         BATCH_DONE: _batch_done,
         JOB_FAILED: _jobs,
-        NEEDS_PERSON: _blocked if notice.facts.get("what") == "blocked" else _jobs,
+        NEEDS_PERSON: {"blocked": _blocked, "held": _held}.get(notice.facts.get("what", ""), _jobs),
         CAPACITY_ARRIVED: _capacity_arrived,
         TEST: _test,
-    }[notice.kind]
+    }.get(notice.kind, _further)
     return (_further if notice.facts.get("further") else tell)(notice, language)
 
 
@@ -182,8 +182,15 @@ def _blocked(notice: Notice, language: Language) -> str:
     english, chinese = _BLOCKED.get(reason, (reason, reason))
     said = f": {message}" if message else ""
     if language == "zh":
-        return f"账号已停用,不再发起任何创建:{chinese}{said}"
+        return f"账号已停用,不再发起任何创建:{chinese}" + (f":{message}" if message else "")
     return f"the account is blocked, nothing is launched: {english}{said}"
+
+
+def _held(notice: Notice, language: Language) -> str:
+    batch, failed = notice.facts["batchId"], int(notice.facts["failed"])
+    if language == "zh":
+        return f"批次 {batch} 已有 {failed} 个任务失败,其余任务已暂停;确认后执行 launchq resume {batch}"
+    return f"batch {batch} is held after {_many(failed, 'failure')}: look why, then launchq resume {batch}"
 
 
 def _capacity_arrived(notice: Notice, language: Language) -> str:
@@ -192,7 +199,7 @@ def _capacity_arrived(notice: Notice, language: Language) -> str:
     waiting = int(facts.get("waiting", 0))
     if language == "zh":
         return f"{facts['lane']} 又有资源了(此前售罄 {waited}),还有 {waiting} 个任务在等待"
-    return f"there is capacity again on {facts['lane']}, after {waited}; {_many(waiting, 'job')} more wait for it"
+    return f"there is capacity again on {facts['lane']}, after {waited}; {_many(waiting, 'more job')} {'waits' if waiting == 1 else 'wait'}"
 
 
 def _further(notice: Notice, language: Language) -> str:

@@ -169,7 +169,7 @@ class Notices(threading.Thread):
             messages = await ledger.run(call)
         except LedgerError:
             return  # the pulse says so
-        except Exception as error:  # noqa: BLE001  as in _deliver
+        except Exception as error:  # noqa: BLE001  as in _try
             logger.error("notices cannot be looked for: unexpected %s", type(error).__name__)
             return
         for message in messages:
@@ -180,19 +180,14 @@ class Notices(threading.Thread):
             task.add_done_callback(self._under_way.discard)
 
     async def _deliver(self, ledger: AsyncLedger, sender: Sender, asker: str, message: Message) -> None:
+        outcome = await self._try(sender, message)
         try:
-            outcome = await self._try(sender, message)
             delay = min(max(_delay(message.tries), outcome.retry_after or 0), RETRY_AFTER_CAP)
             became, news = await ledger.run(
                 posted(asker, message, outcome.what, text=outcome.text, delay=delay)
             )
         except LedgerError as error:
             logger.warning("what came of a notice to %s could not be written down: %s", message.mark, error)
-            return
-        except Exception as error:  # noqa: BLE001  a bug must end neither the thread nor, in a traceback, the secrecy of the address
-            logger.error(
-                "a notice to %s could not be sent: unexpected %s", message.mark, type(error).__name__
-            )
             return
         if became and news and became != "sent":
             follows = {"later": "it is tried again"}.get(became, "it is given up")
@@ -201,9 +196,9 @@ class Notices(threading.Thread):
     async def _try(self, sender: Sender, message: Message) -> Outcome:
         try:
             notices = read_notices(message.documents)
-        except (ValueError, KeyError, TypeError):
-            return Outcome("refused", "what stands in the ledger cannot be read")
-        return await sender.send(self._addresses[message.mark], notices, message.id)
+            return await sender.send(self._addresses[message.mark], notices, message.id)
+        except Exception as error:  # noqa: BLE001  a bug: its traceback could hold the address
+            return Outcome("later", f"unexpected {type(error).__name__}")
 
 
 def _delay(tries: int) -> float:

@@ -108,6 +108,13 @@ function notice_block(reason, message, now)
   end)
 end
 
+-- A batch bears no more failures, and waits for a person to look.
+function notice_held(batch, failed, now)
+  gather('needsPerson', 'held ' .. batch, now, function(document)
+    document.what, document.batchId, document.failed = 'held', batch, tonumber(failed)
+  end)
+end
+
 -- A sold-out lane has made an instance: what was waited for is there.
 function notice_opening(lane, message, since, now)
   gather('capacityArrived', lane, now, function(document)

@@ -14,7 +14,7 @@ local RELEASED_AT_ONCE = 1000
 local HISTORY_KEPT = 50
 local HISTORY_TEXT = 500
 
-local notice_begin, notice_move, notice_block, notice_opening  -- outbox.lua
+local notice_begin, notice_move, notice_block, notice_held, notice_opening  -- outbox.lua
 
 local function key(name, id)
   return BASE .. NAMES[name] .. (id or '')
@@ -260,6 +260,7 @@ local function hold_if_too_many_failed(batch, now)
   local kept = redis.call('HMGET', key('batch', batch), 'stopAfter', 'failed', 'forgiven', 'held')
   if kept[1] and not kept[4] and kept[2] - (tonumber(kept[3]) or 0) >= tonumber(kept[1]) then
     redis.call('HSET', key('batch', batch), 'held', 'failures', 'heldAt', whole(now))
+    notice_held(batch, kept[2], now)
   end
 end
 

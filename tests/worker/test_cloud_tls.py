@@ -7,14 +7,18 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from config.addresses import Address
 from tasks.answers import Answer, NoAnswer, Reply
+from tasks.notices import trial
 from tests.worker import misbehaving as bad
 from worker import transport
 from worker.cloud import Cloud, Credential
+from worker.notices import Sender
 
 TOKEN = Credential.token("secret-token")
 
@@ -190,3 +194,16 @@ async def test_tls_settings_are_made_once_verify_and_are_not_made_for_plain_http
     context = transport.tls_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+async def test_no_notice_goes_to_a_receiver_whose_certificate_nobody_vouches_for(
+    server_tls: ssl.SSLContext,
+) -> None:
+    """It is tried again, since certificates are renewed; what is said of it names no address."""
+    with bad.serve(bad.answers, tls=server_tls) as server:
+        address = Address("json", f"{server.url}/hook")
+        async with Sender("launchq") as sender:
+            outcome = await sender.send(address, [trial(datetime.now(UTC))], "id")
+    assert outcome.what == "later"
+    assert outcome.text.startswith("the certificate of the receiver is not trusted: self")
+    assert server.requests == []

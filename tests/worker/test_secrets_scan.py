@@ -41,6 +41,8 @@ SECRETS = {
     "redis password": "sentinel-redis-password-77e0",
     "init script": "sentinel-init-script-e6b2",
     "secret key": Fernet.generate_key().decode(),
+    "address": "sentinel-address-8d27",
+    "secret of an address": "sentinel-secret-of-an-address-0b94",
 }
 IN_FILES = {"PASSWORD": "password", "ACCESS_TOKEN": "access token", "SECRET_KEY": "secret key"}
 """Setting -> which secret a file gives it."""
@@ -100,6 +102,8 @@ def scene() -> Iterator[Scene]:
         for name, secret in {
             **{name: SECRETS[one] for name, one in IN_FILES.items()},
             "REDIS_URL": url,
+            # Nobody listens there.
+            "NOTIFY": f"feishu:http://127.0.0.1:1/hook/{SECRETS['address']}#secret={SECRETS['secret of an address']}",
         }.items():
             file = world.folder / f"{name.lower()}.secret"
             file.write_text(secret)
@@ -211,7 +215,9 @@ def play(scene: Scene) -> None:
         note="wrong settings",
         secret_key=SECRETS["password"],
         api_url=f"ftp://x:{SECRETS['password']}@h",
+        notify=f"feishu:ftp://h/{SECRETS['address']} json:https://h/#secret={SECRETS['secret of an address']}",
     )
+    scene.run("notify", "test")
     lost = world.worker(command=debug, ready=False, redis_url=f"redis://:{password}@127.0.0.1:1/0")
     wait_until(lambda: "refused" in lost.log(), description="a worker without Redis says so")
     lost.kill_all()
@@ -263,7 +269,14 @@ def ended(world: World, job_id: str) -> bool:
 def test_the_scene_is_what_it_should_be(scene: Scene) -> None:
     """A scan of a scene in which little happened would prove nothing."""
     log = scene.world.logs()
-    for sign in ("login was refused", "DEBUG", "Traceback", "logged in as", "cannot be launched"):
+    for sign in (
+        "login was refused",
+        "DEBUG",
+        "Traceback",
+        "logged in as",
+        "cannot be launched",
+        "a notice to feishu-",
+    ):
         assert sign in log, sign
     assert {request["outcome"] for request in scene.world.cloud.requests()} >= {"created", "unauthorized"}
     arrived = {request["body"]["name"] for request in scene.world.cloud.requests()}
