@@ -61,6 +61,8 @@ class TestDefaults:
             ("shift_seconds", 30),
             ("retention", 7 * 24 * 3600),
             ("timezone", "Asia/Shanghai"),
+            ("notify", None),
+            ("notify_on", ("batchDone", "jobFailed", "needsPerson", "capacityArrived")),
         ],
     )
     def test_each(self, name: str, value: Any) -> None:

@@ -92,7 +92,7 @@ def test_a_batch_ends_with_its_last_job_and_again_after_a_retry(heard: Box) -> N
 
 
 def test_what_needs_a_person_is_told_once(heard: Box) -> None:
-    uncertain = heard.in_state(State.UNCERTAIN, "lost")
+    uncertain = heard.in_state(State.UNCERTAIN, "lost", batch="nightly")
     heard.ledger.run(calls.refuse("invalid", name="wrong", message="no image"))
     for _ in range(3):
         heard.ledger.run(calls.block("refused", credentials="c", refused=True))
@@ -100,7 +100,7 @@ def test_what_needs_a_person_is_told_once(heard: Box) -> None:
     assert by_what["uncertain"].facts["jobs"] == [{"id": uncertain, "name": "lost"}]
     assert by_what["failed"].reasons == [("no image", 1)]
     assert (by_what["blocked"].count, by_what["blocked"].facts["reason"]) == (1, "credentials")
-    heard.resolve(uncertain)
+    heard.resolve(uncertain)  # its batch had ended before
     assert [notice.kind for notice in told(heard)] == ["jobFailed"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ WHSEC = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 class Arrived:
     """One POST that arrived."""
 
-    at: float
     path: str
     headers: dict[str, str]
     content: bytes
@@ -70,7 +68,7 @@ class Receiver:
         with self._lock:
             reply = self._replies.popleft() if self._replies else Reply()
             lowered = {name.lower(): value for name, value in headers.items()}
-            self.arrived.append(Arrived(time.monotonic(), path, lowered, content, reply.status))
+            self.arrived.append(Arrived(path, lowered, content, reply.status))
         return reply
 
     def __enter__(self) -> Self:
