@@ -85,6 +85,8 @@ NAMES: Final = {
     "outbox": "outbox:",
     # hash: the message that is being sent to an address, who sends it, and how it went with those before. Goes with the address.
     "delivery": "delivery:",
+    # string: an address was told of this a short time ago: for how long it is not told again, and until when. Minutes.
+    "told": "told:",
     # stream: every change of a job's state, the latest 100,000 or so.
     "events": "events",
 }

@@ -14,6 +14,10 @@ from tasks.jobs import moment
 GATHER_SECONDS = 5.0
 """How long happenings are gathered after the first, before a message tells of them."""
 
+AGAIN_SECONDS, AGAIN_CAP = 10.0, 600.0
+"""After a message, the same thing (the failures of one batch, one lane) is told again only after 10, 20, 40, ... seconds,
+unless it was quiet for as long: a fleet of a thousand that fails for minutes ends in a handful of messages."""
+
 INTERVAL_SECONDS = 4.0
 BURST = 3
 """To one address go at most `BURST` messages at once, and one each `INTERVAL_SECONDS` on average, tries counted: so at most 18
@@ -55,12 +59,21 @@ class Delivery:
 
 
 def take_messages(
-    asker: str, marks: Sequence[str], kinds: Sequence[str], *, lasts: float, gather: float | None = None
+    asker: str,
+    marks: Sequence[str],
+    kinds: Sequence[str],
+    *,
+    lasts: float,
+    gather: float | None = None,
+    again: float | None = None,
 ) -> Call[list[Message]]:
-    """Note which addresses a worker has, and take what is to be sent to them now. The asker has `lasts` seconds for it."""
+    """Note which addresses a worker has, and take what is to be sent to them now. The asker has `lasts` seconds for it.
+
+    `gather` and `again` are GATHER_SECONDS and AGAIN_SECONDS unless given; `again` 0 is at once.
+    """
     args = (
         asker, ",".join(kinds), _ms(GATHER_SECONDS if gather is None else gather), _ms(INTERVAL_SECONDS), str(BURST),
-        _ms(lasts), str(DOCUMENTS_AT_ONCE), *marks,
+        _ms(lasts), str(DOCUMENTS_AT_ONCE), _ms(AGAIN_SECONDS if again is None else again), _ms(AGAIN_CAP), *marks,
     )  # fmt: skip
     return Call(script("post"), args, lambda reply: [Message(m, i, int(t), d) for m, i, t, d in reply])
 

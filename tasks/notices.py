@@ -40,7 +40,7 @@ class Notice:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Notice:
         """From a document of the outbox."""
-        own = {"kind", "count", "firstAt", "lastAt"}
+        own = {"kind", "count", "firstAt", "lastAt", "notBefore"}
         return cls(
             document["kind"],
             int(document["count"]),

@@ -19,6 +19,14 @@ local function listeners(kind)
   return found
 end
 
+-- The oldest document of this outbox may be due; post.lua looks.
+local function look_soon(mark, now)
+  local since = redis.call('HGET', key('delivery', mark), 'since')
+  if not since or tonumber(since) > now then
+    redis.call('HSET', key('delivery', mark), 'since', whole(now))
+  end
+end
+
 -- Gathers one happening for everybody who wants to hear of it; `add` puts into the document what is to be said. A full
 -- outbox has one document a kind for all that is new: it only counts.
 local function gather(kind, about, now, add)
@@ -30,7 +38,12 @@ local function gather(kind, about, now, add)
       group = kind
       held = redis.call('HGET', outbox, group)
     end
-    local document = held and cjson.decode(held) or {kind = kind, count = 0, firstAt = now}
+    local document = held and cjson.decode(held)
+    if not document then
+      -- What was told a moment ago is told again only after a while, with all that comes meanwhile.
+      local told = redis.call('GET', key('told', mark .. ':' .. group))
+      document = {kind = kind, count = 0, firstAt = now, notBefore = told and tonumber(string.match(told, '%d+$')) or nil}
+    end
     document.count = document.count + 1
     document.lastAt = now
     if full then
@@ -39,7 +52,7 @@ local function gather(kind, about, now, add)
       add(document)
     end
     redis.call('HSET', outbox, group, cjson.encode(document))
-    redis.call('HSETNX', key('delivery', mark), 'since', whole(now))
+    look_soon(mark, now)
   end
 end
 
@@ -98,6 +111,17 @@ function notice_move(id, old, new, batch, name, message, now)
         document.batchId, document.total, document.counts = batch, news.total, news.counts
         document.begunAt = news.begunAt
       end)
+      -- What else is held of this batch comes along.
+      for _, mark in ipairs(listeners('batchDone')) do
+        for _, kind in ipairs({'jobFailed', 'needsPerson'}) do
+          local held = redis.call('HGET', key('outbox', mark), kind .. ' jobs ' .. batch)
+          local document = held and cjson.decode(held)
+          if document and document.notBefore then
+            document.notBefore = nil
+            redis.call('HSET', key('outbox', mark), kind .. ' jobs ' .. batch, cjson.encode(document))
+          end
+        end
+      end
     end
   end
 end

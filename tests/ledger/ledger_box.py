@@ -55,7 +55,7 @@ LASTING = {
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
 """Keys that go by themselves, long after their last use."""
-PASSING = {"claim", "wake", "watch", "login", "lookup"}
+PASSING = {"claim", "wake", "watch", "login", "lookup", "told"}
 """Keys that must go by themselves."""
 
 

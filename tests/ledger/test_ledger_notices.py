@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
@@ -16,17 +17,21 @@ from tasks.states import Event, State
 MARK = "json-000000000000"
 
 
-def take(box: Box, *marks: str, asker: str = "", kinds: Any = KINDS, lasts: float = 60) -> list[Message]:
+def take(
+    box: Box, *marks: str, asker: str = "", kinds: Any = KINDS, lasts: float = 60, again: float = 0
+) -> list[Message]:
     """One look of a sender, who gathers nothing."""
-    call = take_messages(asker or uuid.uuid4().hex, marks or [MARK], kinds, lasts=lasts, gather=0)
+    call = take_messages(
+        asker or uuid.uuid4().hex, marks or [MARK], kinds, lasts=lasts, gather=0, again=again
+    )
     return box.ledger.run(call)
 
 
-def told(box: Box, mark: str = MARK) -> list[Notice]:
+def told(box: Box, mark: str = MARK, *, again: float = 0) -> list[Notice]:
     """What this address is told now, by kind; the message has been sent, and the next may go at once."""
     asker = uuid.uuid4().hex
     notices = []
-    for message in take(box, mark, asker=asker):
+    for message in take(box, mark, asker=asker, again=again):
         notices += read_notices(message.documents)
         assert box.ledger.run(posted(asker, message, "sent")) == ("sent", True)
     time_passes(box, mark)
@@ -89,6 +94,35 @@ def test_a_batch_ends_with_its_last_job_and_again_after_a_retry(heard: Box) -> N
     [again] = told(heard)
     assert again.facts["counts"]["succeeded"] == 2
     assert again.facts["begunAt"] > int(begun)
+
+
+def test_failures_that_go_on_are_told_ever_less_often_and_all_at_the_end_of_their_batch(heard: Box) -> None:
+    heard.enter(*(f"t-{at}" for at in range(6)), batch="nightly")
+
+    def fail_one() -> None:
+        heard.settle(report(heard.take(), Event.FAIL, message="no"))
+
+    fail_one()
+    assert [notice.count for notice in told(heard, again=60)] == [1]
+    fail_one()
+    fail_one()
+    assert told(heard, again=60) == [], "it is told again after a minute"
+    [told_key] = [heard.keys.base + name for name in heard.names() if name.startswith("told:")]
+    assert heard.redis.get(told_key).split()[0] == "60000"
+    heard.ledger.run(calls.refuse("other", name="other", message="no"))
+    assert [notice.facts["jobs"][0]["id"] for notice in told(heard, again=60)] == ["other"], (
+        "what is new is told"
+    )
+    outbox = heard.keys.base + "outbox:" + MARK
+    held = heard.redis.hget(outbox, "jobFailed jobs nightly")
+    heard.redis.hset(outbox, "jobFailed jobs nightly", re.sub(r'"notBefore":\d+', '"notBefore":0', held))
+    heard.redis.hset(heard.keys.base + "delivery:" + MARK, "since", 0)
+    assert [notice.count for notice in told(heard, again=60)] == [2]
+    assert heard.redis.get(told_key).split()[0] == "120000"
+    for _ in range(3):
+        fail_one()
+    assert {notice.kind: notice.count for notice in told(heard, again=60)} == {"jobFailed": 3, "batchDone": 1}
+    heard.audit()
 
 
 def test_what_needs_a_person_is_told_once(heard: Box) -> None:
