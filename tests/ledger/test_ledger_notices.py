@@ -113,10 +113,11 @@ def test_failures_that_go_on_are_told_ever_less_often_and_all_at_the_end_of_thei
     assert [notice.facts["jobs"][0]["id"] for notice in told(heard, again=60)] == ["other"], (
         "what is new is told"
     )
-    outbox = heard.keys.base + "outbox:" + MARK
+    delivery, outbox = heard.keys.base + "delivery:" + MARK, heard.keys.base + "outbox:" + MARK
+    assert heard.redis.hget(delivery, "since") == heard.redis.get(told_key).split()[1], "looked at when due"
     held = heard.redis.hget(outbox, "jobFailed jobs nightly")
     heard.redis.hset(outbox, "jobFailed jobs nightly", re.sub(r'"notBefore":\d+', '"notBefore":0', held))
-    heard.redis.hset(heard.keys.base + "delivery:" + MARK, "since", 0)
+    heard.redis.hset(delivery, "since", 0)
     assert [notice.count for notice in told(heard, again=60)] == [2]
     assert heard.redis.get(told_key).split()[0] == "120000"
     for _ in range(3):
