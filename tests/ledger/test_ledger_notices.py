@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ledger import calls
+from ledger.calls import Limits
 from ledger.notices import BURST, GIVE_UP_SECONDS, Message, deliveries, posted, take_messages
-from ledger_box import LANE, Box, report, sold_out
+from ledger_box import LANE, Box, report, sold_out, submission
 from tasks.notices import KINDS, Notice, read_notices
 from tasks.states import Event, State
 
@@ -137,6 +138,16 @@ def test_what_needs_a_person_is_told_once(heard: Box) -> None:
     assert (by_what["blocked"].count, by_what["blocked"].facts["reason"]) == (1, "credentials")
     heard.resolve(uncertain)  # its batch had ended before
     assert [notice.kind for notice in told(heard)] == ["jobFailed"]
+
+
+def test_a_batch_that_is_held_after_failures_needs_a_person(heard: Box) -> None:
+    many = [submission(name, entry=name) for name in "abcde"]
+    heard.ledger.enqueue(many, batch="nightly", limits=Limits(stop_after=2))
+    fail_all(heard, "no such image")
+    [failed, held] = told(heard)
+    assert (failed.kind, failed.count) == ("jobFailed", 2)
+    assert held.facts == {"what": "held", "batchId": "nightly", "failed": 2}
+    assert told(heard) == []
 
 
 def test_a_lane_that_opens_is_told_of_once(heard: Box) -> None:
