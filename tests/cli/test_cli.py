@@ -59,7 +59,16 @@ def test_the_documents_have_exactly_the_promised_fields(world: World) -> None:
     shown = world.run("status", receipt["id"], "--json", "--show-script").document
     assert shown["request"]["instanceConfiguration"]["initScript"] == "export KEY=top-secret"
     batch = world.run("status", "docs", "--json").document
-    assert batch.keys() == {"id", "total", "counts", "createdAt", "done"}
+    assert batch.keys() == {
+        "id",
+        "total",
+        "counts",
+        "createdAt",
+        "done",
+        "held",
+        "maxParallel",
+        "stopAfterFailures",
+    }
     assert (batch["id"], batch["total"], batch["done"]) == ("docs", 1, True)
     assert batch["counts"] == {**dict.fromkeys(map(str, State), 0), "succeeded": 1}
     account = world.run("status", "--json").document
