@@ -329,7 +329,7 @@ def test_no_repr_shows_a_secret(scene: Scene) -> None:
     curl = f"curl https://x/api/instance/create -b 'AccessToken={SECRETS['pasted token']}' -d '{json.dumps(secretive('shown'))}'"
     vault = Vault(settings.secret_keys)
     reply = ["", "0", "", "", [vault.seal(SECRETS["access token"]), "1", "", ""],
-             [["id", "1", vault.seal(submission.body), "0", "", "", ""]]]  # fmt: skip
+             [["id", "1", vault.seal(submission.body), "0", "", "", "", ""]]]  # fmt: skip
     claiming = calls.claim(
         "c", limit=1, lease=1, worker="w", api_key="", first=True, watching=True, vault=vault
     )
