@@ -68,6 +68,14 @@ NAMES: Final = {
     "listing": "listing",
     # string: who is listing the instances now, or has just done so. Seconds.
     "lookup": "lookup",
+    # hash: one recurring schedule: when it comes up, and what became of its last trigger. Until it is removed.
+    "schedule": "schedule:",
+    # sorted set: name of a schedule -> its next trigger (ms), +inf while it is paused. Until it is removed.
+    "schedules": "schedules",
+    # list: the entries of one schedule, 250 in each element. Goes with its schedule.
+    "launches": "launches:",
+    # string: which worker is running one schedule's trigger. Two seconds.
+    "firing": "firing:",
     # stream: every change of a job's state, the latest 100,000 or so.
     "events": "events",
 }

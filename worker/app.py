@@ -186,12 +186,16 @@ worker_shutting_down.connect(stop.ask)
 @worker_ready.connect
 def _start_pulse(**_: Any) -> None:
     from worker.pulse import Pulse
+    from worker.timetable import Timetable
 
     Pulse.start_one(settings_of_process(), wake_up=wake_up)
+    Timetable.start_one(settings_of_process(), wake_up=wake_up)
 
 
 @worker_shutdown.connect
 def _stop_pulse(**_: Any) -> None:
     from worker.pulse import Pulse
+    from worker.timetable import Timetable
 
+    Timetable.stop_one()
     Pulse.stop_one()

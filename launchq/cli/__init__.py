@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "cancel": "act",
     "retry": "act",
     "resolve": "act",
+    "schedule": "schedule",
     "auth": "auth",
     "doctor": "doctor",
 }
