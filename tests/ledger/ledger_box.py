@@ -50,11 +50,12 @@ UNTOUCHED = ["listing"]
 LASTING = {
     "account", "logins", "counts", "token", "workers", "events", "due", "leases", "ended",
     "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "deadlines", "rate",
+    "schedule", "schedules", "launches",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
 """Keys that go by themselves, long after their last use."""
-PASSING = {"claim", "wake", "watch", "login", "lookup"}
+PASSING = {"claim", "wake", "watch", "login", "lookup", "firing"}
 """Keys that must go by themselves."""
 
 
