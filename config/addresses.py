@@ -45,7 +45,7 @@ class Address:
 def addresses_in(text: str) -> tuple[Address, ...]:
     """The addresses of a setting, separated by commas or white space. ValueError says which one is wrong, and quotes none."""
     found: list[Address] = []
-    for number, part in enumerate(filter(None, re.split(r"[\s,]+", text)), 1):
+    for number, part in enumerate(_parts(text), 1):
         try:
             address = _address(part)
         except ValueError as error:
@@ -60,10 +60,14 @@ def addresses_in(text: str) -> tuple[Address, ...]:
 
 def kinds_in(text: str) -> tuple[str, ...]:
     """The kinds of notices that a setting names."""
-    kinds = tuple(dict.fromkeys(filter(None, re.split(r"[\s,]+", text))))
+    kinds = tuple(dict.fromkeys(_parts(text)))
     if not kinds or set(kinds) - set(KINDS):
         raise ValueError(f"must be one or several of {', '.join(KINDS)}, separated by commas")
     return kinds
+
+
+def _parts(text: str) -> list[str]:
+    return re.findall(r"[^\s,]+", text)
 
 
 def _address(text: str) -> Address:

@@ -248,7 +248,7 @@ def enqueue(
     for one in submissions:
         policy = one.policy
         limit = "" if policy.max_attempts is None else str(policy.max_attempts)
-        patience = "" if policy.until in (None, math.inf) else _ms(policy.until)
+        patience = "" if policy.until in (None, math.inf) else milliseconds(policy.until)
         args += (
             one.id, one.name, vault.seal(one.body), one.key, one.entry, limit,
             _flag(bool(policy.wait_for_capacity)), _flag(policy.unique_names), one.lane,
@@ -297,16 +297,16 @@ def claim(
     args = (
         claim_id,
         str(limit),
-        _ms(lease),
+        milliseconds(lease),
         worker,
         api_key,
         _flag(first),
-        _ms(PROBE_SECONDS),
+        milliseconds(PROBE_SECONDS),
         _flag(watching),
-        _ms(LOGIN_WAIT_CAP),
-        _ms(BASELINE_SECONDS),
-        _ms(RELIST_SECONDS),
-        _ms(RELIST_SECONDS),
+        milliseconds(LOGIN_WAIT_CAP),
+        milliseconds(BASELINE_SECONDS),
+        milliseconds(RELIST_SECONDS),
+        milliseconds(RELIST_SECONDS),
         repr(rate),
     )
     return Call(script("claim"), args, lambda reply: _claim(reply, vault))
@@ -320,7 +320,7 @@ def settle(
     pause, message = max(pauses, key=lambda pair: pair[0])
     blocked = next((report.outcome.message for report in reports if report.outcome.blocks), "")
     args = [
-        news.refused, news.taken, _ms(pause), message if pause else "", blocked, _ms(PROBE_SECONDS),
+        news.refused, news.taken, milliseconds(pause), message if pause else "", blocked, milliseconds(PROBE_SECONDS),
         _delays(verify_delays),
     ]  # fmt: skip
     for report in reports:
@@ -328,14 +328,14 @@ def settle(
         counts = "" if not outcome.counts else "at" if outcome.spends else "a"
         args += (
             report.id, report.attempt, outcome.event, outcome.reason, outcome.category, outcome.message,
-            outcome.instance_id, _ms(outcome.delay), counts,
+            outcome.instance_id, milliseconds(outcome.delay), counts,
         )  # fmt: skip
     return Call(script("settle"), args, list)
 
 
 def keep_turn(which: Literal["lookup", "login"], asker: str, *, lasts: float) -> Call[bool]:
     """Keep a turn for that many seconds more. False where it is over: then what was done in it is refused."""
-    return Call(script("keep"), (which, asker, _ms(lasts)), bool)
+    return Call(script("keep"), (which, asker, milliseconds(lasts)), bool)
 
 
 def lookup_turn(
@@ -360,7 +360,9 @@ def lookup_turn(
         )
         return Turn(turn == "go", _token(token, vault), doubts)
 
-    return Call(script("lookup"), (asker, _ms(lasts), str(limit), _delays(verify_delays), api_key), parse)
+    return Call(
+        script("lookup"), (asker, milliseconds(lasts), str(limit), _delays(verify_delays), api_key), parse
+    )
 
 
 def listed(asker: str, instance_ids: Iterable[str], *, end: str = "", took: float = 0.0) -> Call[bool]:
@@ -368,7 +370,9 @@ def listed(asker: str, instance_ids: Iterable[str], *, end: str = "", took: floa
 
     With an end, the turn is over, also where nothing was asked (`given up`). False where it was over already.
     """
-    return Call(script("listed"), (asker, end, _ms(took), _ms(LOOKUP_REST), *instance_ids), bool)
+    return Call(
+        script("listed"), (asker, end, milliseconds(took), milliseconds(LOOKUP_REST), *instance_ids), bool
+    )
 
 
 def verify(
@@ -382,7 +386,13 @@ def verify(
     """What a lookup says about jobs in doubt; for each, its state or `stale`. `flaw`: why the list could not be read."""
     args = [asker, _delays(verify_delays), str(max_attempts), flaw]
     for one in findings:
-        args += (one.doubt.id, one.doubt.attempt, one.doubt.name, _ms(one.delay), str(len(one.instance_ids)))
+        args += (
+            one.doubt.id,
+            one.doubt.attempt,
+            one.doubt.name,
+            milliseconds(one.delay),
+            str(len(one.instance_ids)),
+        )
         args += one.instance_ids
     return Call(script("verify"), args, list)
 
@@ -421,7 +431,7 @@ def read(job_ids: Sequence[str], *, vault: Vault) -> Call[list[Job | None]]:
 
     def parse(reply: list[tuple[list[str], list[str]]]) -> list[Job | None]:
         return [
-            job(job_id, _pairs(flat), history) if flat else None
+            job(job_id, pairs(flat), history) if flat else None
             for job_id, (flat, history) in zip(job_ids, reply, strict=True)
         ]
 
@@ -447,12 +457,12 @@ def tick(
 
 def tidy(retention: float, *, limit: int = 1000) -> Call[int]:
     """Forget up to `limit` jobs that ended more than `retention` seconds ago; how many were forgotten."""
-    return Call(script("tidy"), (_ms(retention), str(limit)), int)
+    return Call(script("tidy"), (milliseconds(retention), str(limit)), int)
 
 
 def login_turn(asker: str, *, lasts: float, held_version: str, credentials: str) -> Call[tuple[str, float]]:
     """Ask for the turn to log in: `go`, `wait` (with seconds) or `fresh`. It lasts that many seconds."""
-    args = (asker, _ms(lasts), _ms(LOGIN_WAIT_CAP), held_version, credentials)
+    args = (asker, milliseconds(lasts), milliseconds(LOGIN_WAIT_CAP), held_version, credentials)
     return Call(script("login"), args, lambda reply: (reply[0], int(reply[1]) / 1000))
 
 
@@ -477,7 +487,7 @@ def store_token(
     `adopt` is a configured token's fingerprint: it is kept once, False tells that it had been before.
     `credentials` is the fingerprint of those that made it.
     """
-    lasts = ("" if life is None else _ms(life), "" if expires_at is None else str(expires_at * 1000))
+    lasts = ("" if life is None else milliseconds(life), "" if expires_at is None else str(expires_at * 1000))
     return Call(script("token"), (vault.seal(token), *lasts, source, adopt, asker, credentials), bool)
 
 
@@ -488,7 +498,7 @@ def block(
 
     With `api_key` they are a key, which is tried again later, ever less often.
     """
-    longest = _ms(LOGIN_WAIT_CAP) if api_key else ""
+    longest = milliseconds(LOGIN_WAIT_CAP) if api_key else ""
     return Call(script("block"), (message, asker, credentials, _flag(refused), longest), bool)
 
 
@@ -509,9 +519,7 @@ def status() -> Call[Account]:
 
 def batch(batch_id: str) -> Call[Batch | None]:
     """One batch, None where there is none."""
-    return Call(
-        script("batch"), (batch_id,), lambda reply: _batch(batch_id, _pairs(reply)) if reply else None
-    )
+    return Call(script("batch"), (batch_id,), lambda reply: _batch(batch_id, pairs(reply)) if reply else None)
 
 
 def _batch(batch_id: str, fields: dict[str, str]) -> Batch:
@@ -589,7 +597,7 @@ def _token(reply: list[str], vault: Vault) -> HeldToken | None:
 
 def _account(reply: list[Any]) -> Account:
     now, account, token, counts, workers, first, lanes = reply
-    fields, numbers, heard = _pairs(account), _pairs(counts), _pairs(workers)
+    fields, numbers, heard = pairs(account), pairs(counts), pairs(workers)
     source, stored, expires, present = token
     if by := fields.get("pausedBy"):
         fields |= {
@@ -631,15 +639,16 @@ def _account(reply: list[Any]) -> Account:
     )
 
 
-def _pairs(flat: Sequence[str]) -> dict[str, str]:
+def pairs(flat: Sequence[str]) -> dict[str, str]:
+    """A hash, which a script hands over as a flat list."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _start(start: datetime | timedelta | str | None) -> str:
     assert not isinstance(start, str), "a time as a file gives it is read before its job is entered"
     if isinstance(start, timedelta):
-        return f"+{_ms(start.total_seconds())}"
-    return "" if start is None else _ms(start.timestamp())
+        return f"+{milliseconds(start.total_seconds())}"
+    return "" if start is None else milliseconds(start.timestamp())
 
 
 def _flag(value: bool) -> str:
@@ -647,10 +656,11 @@ def _flag(value: bool) -> str:
 
 
 def _delays(seconds: Sequence[float]) -> str:
-    return ",".join(_ms(one) for one in seconds)
+    return ",".join(milliseconds(one) for one in seconds)
 
 
-def _ms(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """A length of time as scripts take it."""
     return str(round(seconds * 1000))
 
 

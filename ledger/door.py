@@ -224,8 +224,8 @@ class Ledger:
                 pipeline = self.redis.pipeline(transaction=False)
                 for lane in cast("list[str]", self.redis.zrange(self.keys.lanes, 0, -1)):
                     pipeline.zrange(self.keys.ready(lane), 0, -1)
-                for batch_id in cast("set[str]", self.redis.smembers(self.keys.base + "holding")):
-                    pipeline.zrange(self.keys.base + f"held:{batch_id}", 0, -1)
+                for batch_id in cast("set[str]", self.redis.smembers(self.keys.holding)):
+                    pipeline.zrange(self.keys.held(batch_id), 0, -1)
                 for home in ("due", "leases", "ended"):
                     pipeline.zrange(self.keys.base + home, 0, -1)
                 # A job that moves on meanwhile may be found twice.

@@ -118,6 +118,15 @@ class Keys:
         """sorted set: the jobs of one lane that wait for a claim"""
         return self.base + NAMES["ready"] + lane
 
+    def held(self, batch_id: str) -> str:
+        """sorted set: the jobs of a batch that may not be sent yet"""
+        return self.base + NAMES["held"] + batch_id
+
+    @property
+    def holding(self) -> str:
+        """set: batches with jobs in `held`"""
+        return self.base + NAMES["holding"]
+
     @property
     def lanes(self) -> str:
         """sorted set: a lane with jobs that wait for a claim -> when it may be served next (ms)"""

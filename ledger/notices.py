@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from ledger.calls import Call
+from ledger.calls import Call, milliseconds, pairs
 from ledger.scripts import script
 from tasks.jobs import moment
 
@@ -72,8 +72,8 @@ def take_messages(
     `gather` and `again` are GATHER_SECONDS and AGAIN_SECONDS unless given; `again` 0 is at once.
     """
     args = (
-        asker, ",".join(kinds), _ms(GATHER_SECONDS if gather is None else gather), _ms(INTERVAL_SECONDS), str(BURST),
-        _ms(lasts), str(DOCUMENTS_AT_ONCE), _ms(AGAIN_SECONDS if again is None else again), _ms(AGAIN_CAP), *marks,
+        asker, ",".join(kinds), milliseconds(GATHER_SECONDS if gather is None else gather), milliseconds(INTERVAL_SECONDS), str(BURST),
+        milliseconds(lasts), str(DOCUMENTS_AT_ONCE), milliseconds(AGAIN_SECONDS if again is None else again), milliseconds(AGAIN_CAP), *marks,
     )  # fmt: skip
     return Call(script("post"), args, lambda reply: [Message(m, i, int(t), d) for m, i, t, d in reply])
 
@@ -91,7 +91,7 @@ def posted(
     What follows (`sent`, `later`, `refused`, `given up`, or "" where it is somebody else's), and whether that is news.
     """
     args = (
-        asker, message.mark, message.id, outcome, text, _ms(delay), _ms(GIVE_UP_SECONDS), _ms(REST_SECONDS),
+        asker, message.mark, message.id, outcome, text, milliseconds(delay), milliseconds(GIVE_UP_SECONDS), milliseconds(REST_SECONDS),
     )  # fmt: skip
     return Call(
         script("posted"), args, lambda reply: (reply.removesuffix(" again"), not reply.endswith(" again"))
@@ -102,7 +102,7 @@ def deliveries() -> Call[list[Delivery]]:
     """How it goes with every address that workers have."""
 
     def delivery(mark: str, heard: str, held: int, flat: Sequence[str]) -> Delivery:
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        fields = pairs(flat)
         return Delivery(
             mark,
             moment(heard.partition(" ")[0]),
@@ -119,7 +119,3 @@ def deliveries() -> Call[list[Delivery]]:
         return sorted((delivery(*one) for one in reply), key=lambda one: one.mark)
 
     return Call(script("deliveries"), (), parse)
-
-
-def _ms(seconds: float) -> str:
-    return str(round(seconds * 1000))

@@ -169,7 +169,7 @@ class Happening:
         """Out of the Redis list of a job's history."""
         kept = json.loads(text)
         return cls(
-            at=_moment(kept["at"]),
+            at=instant(kept["at"]),
             event=kept["event"],
             state=kept["state"],
             attempt=int(kept.get("attempt", 0)),
@@ -243,8 +243,8 @@ class Job:
             error=JobError(category, message) if message or category else None,
             attempts=int(fields.get("attempts", 0)),
             due_at=None if state in ENDS else moment(fields.get("dueAt")),
-            created_at=_moment(fields["createdAt"]),
-            updated_at=_moment(fields["updatedAt"]),
+            created_at=instant(fields["createdAt"]),
+            updated_at=instant(fields["updatedAt"]),
             request=json.loads(fields.get("request") or "{}"),
             unique_names=bool(fields.get("unique")),
             history=tuple(Happening.from_json(text) for text in history),
@@ -324,10 +324,11 @@ def state_of(job_id: str, word: str) -> State:
 
 def moment(milliseconds: str | int | None) -> datetime | None:
     """Milliseconds since 1970 (as Redis keeps them) as a time in UTC; None and "" are None."""
-    return None if milliseconds in (None, "") else _moment(milliseconds)
+    return None if milliseconds in (None, "") else instant(milliseconds)
 
 
-def _moment(milliseconds: str | int | None) -> datetime:
+def instant(milliseconds: str | float | None) -> datetime:
+    """Milliseconds since 1970 as a time in UTC."""
     return datetime.fromtimestamp(int(milliseconds or 0) / 1000, tz=UTC)
 
 

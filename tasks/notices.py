@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal
 
-from tasks.jobs import rfc3339
+from tasks.jobs import instant, rfc3339
 
 Language = Literal["en", "zh"]
 
@@ -44,8 +44,8 @@ class Notice:
         return cls(
             document["kind"],
             int(document["count"]),
-            _moment(document["firstAt"]),
-            _moment(document["lastAt"]),
+            instant(document["firstAt"]),
+            instant(document["lastAt"]),
             {name: value for name, value in document.items() if name not in own},
         )
 
@@ -62,7 +62,7 @@ class Notice:
             facts["reasons"] = [{"message": text, "jobs": int(jobs)} for text, jobs in self.reasons]
         for name in ("begunAt", "since"):
             if name in facts:
-                facts[name] = rfc3339(_moment(facts[name]))
+                facts[name] = rfc3339(instant(facts[name]))
         return {
             "kind": self.kind,
             "count": self.count,
@@ -129,7 +129,7 @@ def _batch_done(notice: Notice, language: Language) -> str:
         for state, name in _STATES[language].items()
         if facts["counts"].get(state)
     ]
-    took = length((notice.last_at - _moment(facts["begunAt"])).total_seconds(), language)
+    took = length((notice.last_at - instant(facts["begunAt"])).total_seconds(), language)
     if language == "zh":
         return (
             f"批次 {facts['batchId']} 已结束:{'、'.join(counts)},共 {int(facts['total'])} 个任务,用时 {took}"
@@ -195,7 +195,7 @@ def _held(notice: Notice, language: Language) -> str:
 
 def _capacity_arrived(notice: Notice, language: Language) -> str:
     facts = notice.facts
-    waited = length((notice.last_at - _moment(facts["since"])).total_seconds(), language)
+    waited = length((notice.last_at - instant(facts["since"])).total_seconds(), language)
     waiting = int(facts.get("waiting", 0))
     if language == "zh":
         return f"{facts['lane']} 又有资源了(此前售罄 {waited}),还有 {waiting} 个任务在等待"
@@ -226,7 +226,3 @@ def length(seconds: float, language: Language) -> str:
 
 def _many(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _moment(milliseconds: float) -> datetime:
-    return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)

@@ -8,26 +8,33 @@ left this machine, and it may be made again, or it may have been obeyed, and mus
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 import math
 import re
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import metadata
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import httpx
 
 from tasks.answers import Answer, NoAnswer, Reply
 from worker import clock
 from worker.claims import fits_a_header
-from worker.transport import Call, Peer, Stage, aiohttp_transport, current_call, failed, out_of_time
+from worker.transport import (
+    Call,
+    Peer,
+    Stage,
+    aiohttp_transport,
+    current_call,
+    failed,
+    out_of_time,
+    read_answer,
+)
 
 CREATE, LIST, LOGIN, BALANCE = "/instance/create", "/instance/list", "/user/login", "/balance"
 CATALOGUE = "/resource/user/instance/list"
@@ -217,19 +224,12 @@ class Cloud:
         response = await client.send(request, stream=True)
         try:
             call.reached(Stage.ANSWERING)
-            body = bytearray()
-            # Closed in order where the loop is left early; httpx declares less than the generator that it is.
-            generator = cast("AsyncGenerator[bytes]", response.aiter_bytes())
-            async with contextlib.aclosing(generator) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
-                        return NoAnswer(
-                            True, self._peer.says("the answer of {peer} is larger than the API ever gives")
-                        )
+            body = await read_answer(response, MAX_ANSWER)
         finally:
             await response.aclose()
-        return Answer(response.status_code, bytes(body), retry_after(response.headers))
+        if len(body) > MAX_ANSWER:
+            return NoAnswer(True, self._peer.says("the answer of {peer} is larger than the API ever gives"))
+        return Answer(response.status_code, body, retry_after(response.headers))
 
 
 def _base(api_url: str) -> httpx.URL:

@@ -14,11 +14,10 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import httpx
 
@@ -28,10 +27,19 @@ from ledger import AsyncLedger
 from ledger.notices import Message, posted, take_messages
 from tasks.errors import LedgerError
 from tasks.notices import Notice, read_notices
-from tasks.retry import RETRY_AFTER_CAP
+from tasks.retry import RETRY_AFTER_CAP, RetryPolicy
 from tasks.webhooks import Outcome, Post, judge, post_for
 from worker.cloud import retry_after
-from worker.transport import Call, Peer, Stage, aiohttp_transport, current_call, failed, out_of_time
+from worker.transport import (
+    Call,
+    Peer,
+    Stage,
+    aiohttp_transport,
+    current_call,
+    failed,
+    out_of_time,
+    read_answer,
+)
 
 logger = logging.getLogger("launchq.notices")
 
@@ -44,7 +52,7 @@ POST_SECONDS = 10.0
 LEASE_SECONDS = POST_SECONDS + 5
 """For so long a message is its sender's: after that, another worker takes it for lost and sends it again."""
 
-RETRY_BASE, RETRY_CAP = 2.0, 600.0
+RETRIES = RetryPolicy(base=2.0, cap=600.0)
 """Seconds until the second try; each wait is twice the one before, up to the cap, and up to half shorter by chance."""
 
 MAX_ANSWER = 1 << 16
@@ -107,7 +115,7 @@ class Sender:
                 response = await self._client.send(request, stream=True)
                 call.reached(Stage.ANSWERING)
                 try:
-                    body = await _read(response)
+                    body = (await read_answer(response, MAX_ANSWER))[:MAX_ANSWER]
                 finally:
                     await response.aclose()
                 return judge(address.service, response.status_code, body, retry_after(response.headers))
@@ -202,18 +210,7 @@ class Notices(threading.Thread):
 
 
 def _delay(tries: int) -> float:
-    return min(RETRY_CAP, RETRY_BASE * 2.0 ** min(tries - 1, 20)) * random.uniform(0.5, 1)  # noqa: S311
-
-
-async def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
-    generator = cast("AsyncGenerator[bytes]", response.aiter_bytes())
-    async with aclosing(generator) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                break
-    return bytes(body[:MAX_ANSWER])
+    return RETRIES.ceiling(tries) * random.uniform(0.5, 1)  # noqa: S311 (jitter, not a secret)
 
 
 def _hidden(text: str, address: Address) -> str:

@@ -20,11 +20,11 @@ import socket
 import ssl
 import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import aiohttp.client_exceptions as aio
@@ -213,6 +213,19 @@ def aiohttp_transport(*, tls: bool) -> httpx.AsyncBaseTransport:
         timeout=aiohttp.ClientTimeout(total=None),
     )
     return AiohttpTransport(verify=context or _trusts_nobody(), client=session)
+
+
+async def read_answer(response: httpx.Response, most: int) -> bytes:
+    """The body of a streamed answer. Longer than `most` bytes, it is not read to its end: what comes back is longer too."""
+    body = bytearray()
+    # Closed in order where the loop is left early; httpx declares less than the generator that it is.
+    generator = cast("AsyncGenerator[bytes]", response.aiter_bytes())
+    async with contextlib.aclosing(generator) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > most:
+                break
+    return bytes(body)
 
 
 @dataclass(frozen=True, slots=True)
