@@ -25,9 +25,10 @@ end
 
 local pause = tonumber(ARGV[4])
 if pause > 0 then
-  local _, state, till = account_state(now)
+  -- What stops the account besides a person's pause is noted beneath it.
+  local state, till = unpack(redis.call('HMGET', account, 'state', 'until'))
   if state ~= 'blocked' then
-    local longest = math.max(now + pause, tonumber(till) or 0)
+    local longest = math.max(now + pause, tonumber(till or '') or 0)
     if state ~= 'paused' then
       local factor = tonumber(redis.call('HGET', key('rate'), 'factor') or '1')
       redis.call('HSET', key('rate'), 'factor', tostring(math.max(factor / 2, LOWEST_RATE)))

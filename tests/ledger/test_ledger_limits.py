@@ -199,6 +199,22 @@ class TestPausedByAPerson:
         box.settle(report(job, Event.CREATE), taken="token" if opened_by == "a login" else "")
         assert box.claim().jobs == ()
 
+    def test_what_stops_it_besides_is_not_forgotten_for_a_429(self, box: Box) -> None:
+        enter(box, 3)
+        first, second, _ = box.claim().jobs
+        box.settle(report(first, Event.DEFER, category="balance", message="余额不足", blocks=True))
+        box.ledger.run(calls.pause("ada"))
+        box.settle(report(second, Event.DEFER, category="throttled", message="slow down", pause=60.0))
+        box.ledger.run(calls.pause(""))
+        assert box.ledger.run(calls.status()).reason == "balance"
+
+    def test_a_429_lowers_the_rate_meanwhile_too(self, box: Box) -> None:
+        enter(box, 1)
+        job = box.take()
+        box.ledger.run(calls.pause("ada"))
+        box.settle(report(job, Event.DEFER, category="throttled", message="slow down", pause=60.0))
+        assert box.redis.hget(box.keys.base + "rate", "factor") == "0.5"
+
 
 STEPS = st.lists(
     st.tuples(
