@@ -181,13 +181,17 @@ local function take_out_of_line(id, place, batch)
   if redis.call('ZREM', key('due'), id) == 1 then
     return
   end
-  if batch then
-    let_go(batch, id)
-  end
+  local stood = false
   for _, lane in ipairs(place.lanes) do
-    if redis.call('ZREM', key('ready', lane), id) == 1 and redis.call('EXISTS', key('ready', lane)) == 0 then
-      redis.call('ZREM', key('lanes'), lane)
+    if redis.call('ZREM', key('ready', lane), id) == 1 then
+      stood = true
+      if redis.call('EXISTS', key('ready', lane)) == 0 then
+        redis.call('ZREM', key('lanes'), lane)
+      end
     end
+  end
+  if batch and not stood then
+    let_go(batch, id)
   end
   if place.opens then
     redis.call('ZREM', key('choices', place.last), id)
@@ -238,7 +242,7 @@ end
 -- Puts a job aside that is due, but whose batch may have no more calls in flight.
 local function set_aside(id, batch)
   local place, _, arrived = standing_of(id)
-  take_out_of_line(id, place, batch)
+  take_out_of_line(id, place)
   redis.call('ZADD', key('held', batch), arrived, id)
   redis.call('SADD', key('holding'), batch)
 end
