@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import click
 
@@ -43,7 +44,8 @@ def cancel_command(ids: tuple[str, ...], as_json: bool) -> Exit:
 def retry_command(ids: tuple[str, ...], as_json: bool) -> Exit:
     """Make jobs due again that failed or were cancelled; of a batch, all such jobs.
 
-    A batch that was held since too many of its jobs failed goes on. An uncertain job is never retried: its instance may exist. Look in the console, then use `launchq resolve`.
+    A batch that was held since too many of its jobs failed goes on. An uncertain job is never retried: its instance may
+    exist. Look in the console, then use `launchq resolve`.
     Exit code 2 where a job named by its own id cannot be retried.
 
     \b
@@ -94,10 +96,7 @@ def pause_command(batches: tuple[str, ...], as_json: bool) -> None:
     Example:
       launchq pause nightly
     """
-    with Launcher() as launcher:
-        for batch in batches or (None,):
-            launcher.pause(batch)
-        _tell_of(launcher, batches, "paused: `launchq resume` has it go on", as_json=as_json)
+    _act_on(batches, Launcher.pause, "paused: `launchq {resume}` has it go on", as_json=as_json)
 
 
 @click.command("resume")
@@ -112,20 +111,24 @@ def resume_command(batches: tuple[str, ...], as_json: bool) -> None:
     Example:
       launchq resume nightly
     """
+    _act_on(batches, Launcher.resume, "goes on", as_json=as_json)
+
+
+def _act_on(
+    batches: tuple[str, ...], act: Callable[[Launcher, str | None], None], what: str, *, as_json: bool
+) -> None:
+    """Act on each batch or, without one, on the account, and tell how it stands."""
     with Launcher() as launcher:
         for batch in batches or (None,):
-            launcher.resume(batch)
-        _tell_of(launcher, batches, "goes on", as_json=as_json)
-
-
-def _tell_of(launcher: Launcher, batches: tuple[str, ...], what: str, *, as_json: bool) -> None:
-    account = launcher.account()
+            act(launcher, batch)
+        account = launcher.account()
+        documents = [launcher.batch(batch).document() for batch in batches] if as_json else []
     if as_json:
-        documents = [launcher.batch(batch).document() for batch in batches]
         print_json({"batches": documents, "account": account_document(account)["account"]})
         return
-    for batch in batches or ("account",):
-        click.echo(f"{batch}\t{what}")
+    for batch in batches or (None,):
+        resume = "resume" if batch is None else f"resume {batch}"
+        click.echo(f"{batch or 'account'}\t{what.format(resume=resume)}")
     if account.state != "open":
         note(f"account: {account_line(account)}")
 

@@ -459,6 +459,7 @@ class TestPause:
         assert world.run("pause", "nobody").code == 2
         world.run("submit", "-", "--batch", "b", stdin=fleet({"name": "b"}))
         assert world.run("pause", "b", "--json").document["batches"][0]["held"] == "person"
+        assert "`launchq resume b`" in world.run("pause", "b").out
         assert world.run("pause", "--json").document["account"]["state"] == "paused"
         assert "person" in world.run("status").out
         [job] = world.launcher.list_jobs(batch="b")
