@@ -112,7 +112,16 @@ def test_a_batch_is_done_when_every_job_has_ended(numbers: dict[str, int], done:
         "counts": {**{str(state): 0 for state in State}, **numbers},
         "createdAt": "2026-11-24T00:00:00.000Z",
         "done": done,
+        "held": None,
+        "maxParallel": None,
+        "stopAfterFailures": None,
     }
+
+
+def test_a_batch_says_what_it_may_do_and_why_it_does_nothing() -> None:
+    when = datetime(2026, 11, 24, tzinfo=UTC)
+    shown = Batch("b", 1, counts(queued=1), when, held="failures", max_parallel=3, stop_after=2).document()
+    assert (shown["held"], shown["maxParallel"], shown["stopAfterFailures"]) == ("failures", 3, 2)
 
 
 def test_a_receipt() -> None:
