@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Generic, Literal, TypeVar
 
 from ledger import version
 from ledger.scripts import Script, script
 from ledger.vault import Vault
 from tasks.errors import OutdatedError
-from tasks.jobs import Batch, Job, Receipt, Submission, moment, sent_body, sent_name, state_of
+from tasks.jobs import (
+    Batch,
+    Job,
+    Receipt,
+    Submission,
+    moment,
+    named,
+    nameless,
+    sent_body,
+    sent_name,
+    state_of,
+)
 from tasks.retry import Outcome
 from tasks.states import State
 
@@ -236,25 +248,49 @@ def newer_ledger(newest: int) -> str:
 
 
 def enqueue(
-    submissions: Sequence[Submission], *, vault: Vault, batch: str = "", limits: Limits | None = None
+    submissions: Sequence[Submission],
+    *,
+    vault: Vault,
+    batch: str = "",
+    limits: Limits | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> Call[Enqueued]:
-    """Enter jobs."""
+    """Enter jobs. `known`: id of a submission -> the job that stands for it and was found to have the same request."""
     limits = limits or Limits()
-    args = [
-        "enter",
-        batch,
-        *("" if one is None else str(one) for one in (limits.max_parallel, limits.stop_after)),
-    ]
+    templates: dict[tuple[Any, ...], int] = {}
+    head: list[str] = []
+    jobs: list[str] = []
     for one in submissions:
-        policy = one.policy
-        limit = "" if policy.max_attempts is None else str(policy.max_attempts)
-        patience = "" if policy.until in (None, math.inf) else milliseconds(policy.until)
-        args += (
-            one.id, one.name, vault.seal(one.body), one.key, one.entry, limit,
-            _flag(bool(policy.wait_for_capacity)), _flag(policy.unique_names), one.lane,
-            _start(policy.not_before), patience, " ".join(vault.digests(one.body)), *_choices(one, vault),
+        body, policy = nameless(one.body, one.name), one.policy
+        alike = (
+            body, one.lane, bool(policy.wait_for_capacity), policy.unique_names, policy.max_attempts, policy.until,
+            tuple((choice.lane, choice.after, nameless(choice.body, one.name)) for choice in one.fallbacks),
         )  # fmt: skip
-    return Call(script("enqueue"), args, _enqueued)
+        if alike not in templates:
+            templates[alike] = len(templates) + 1
+            head += _template(alike, vault)
+        jobs += (
+            one.id, one.name, one.key, one.entry, str(templates[alike]), _start(policy.not_before),
+            (known or {}).get(one.id, ""),
+        )  # fmt: skip
+    flags = ("" if one is None else str(one) for one in (limits.max_parallel, limits.stop_after))
+    return Call(script("enqueue"), ("enter", batch, *flags, str(len(templates)), *head, *jobs), _enqueued)
+
+
+def _template(alike: tuple[Any, ...], vault: Vault) -> tuple[str, ...]:
+    """What jobs that are entered alike have in common, as the script takes it."""
+    body, lane, waits, unique, max_attempts, until, fallbacks = alike
+    # Where they may be launched, the request itself first, and the bodies of the others.
+    places = [(lane, 0.0), *((other, after) for other, after, _ in fallbacks)] if fallbacks else []
+    choices = (
+        json.dumps([{"lane": one, "after": round(after * 1000)} for one, after in places]) if places else ""
+    )
+    bodies = json.dumps([text for _, _, text in fallbacks], ensure_ascii=False) if fallbacks else ""
+    limit = "" if max_attempts is None else str(max_attempts)
+    patience = "" if until in (None, math.inf) else milliseconds(until)
+    plain = (body, lane, _flag(waits), _flag(unique), limit, patience, choices, bodies)
+    sealed = (vault.seal(body), *plain[1:7], vault.seal(bodies) if bodies else "")
+    return (vault.mark(json.dumps(plain)), *sealed, " ".join(vault.digests(body)))
 
 
 def check_only(entering: Call[Enqueued]) -> Call[Enqueued]:
@@ -421,12 +457,13 @@ def rearm(act_id: str, job_ids: Iterable[str]) -> Call[tuple[bool, list[Done]]]:
 
 def read(job_ids: Sequence[str], *, vault: Vault) -> Call[list[Job | None]]:
     """The jobs with these ids, None for each that does not exist. One whose request cannot be opened has none."""
+    open_once = cache(vault.open_or_none)  # many have the same one
 
     def job(job_id: str, fields: dict[str, str], history: list[str]) -> Job:
-        request = vault.open_or_none(fields.get("request") or "{}")
-        opened = {"request": "null" if request is None else request}
-        if int(fields.get("choice") or 0):
-            opened["fallbackRequest"] = _body(fields["bodies"], int(fields["choice"]), vault) or "null"
+        name, choice = fields.get("name", ""), int(fields.get("choice") or 0)
+        opened = {"request": _body(open_once(fields.get("request") or "{}"), 0, name) or "null"}
+        if choice:
+            opened["fallbackRequest"] = _body(open_once(fields["bodies"]), choice, name) or "null"
         return Job.from_redis(job_id, {**fields, **opened}, history)
 
     def parse(reply: list[tuple[list[str], list[str]]]) -> list[Job | None]:
@@ -547,7 +584,8 @@ def _enqueued(reply: list[Any]) -> Enqueued:
 
 
 def _claim(reply: list[Any], vault: Vault) -> Claim:
-    why, wake, wait, lookup, token, jobs = reply
+    why, wake, wait, lookup, token, bodies, jobs = reply
+    opened = [vault.open_or_none(body) for body in bodies]
     return Claim(
         why,
         wake == "1",
@@ -558,34 +596,24 @@ def _claim(reply: list[Any], vault: Vault) -> Claim:
             Claimed(
                 job_id,
                 attempt,
-                _body(request, int(choice or 0), vault),
+                _body(opened[int(place) - 1], int(choice or 0), name),
                 int(tries),
                 int(limit) if limit else None,
                 bool(waits),
                 bool(unique),
                 int(choice or 0),
             )
-            for job_id, attempt, request, tries, limit, waits, unique, choice in jobs
+            for job_id, attempt, place, tries, limit, waits, unique, choice, name in jobs
         ),
         token_sealed=vault.open_or_none(token[0]) is None,
     )
 
 
-def _choices(one: Submission, vault: Vault) -> tuple[str, str]:
-    """Where a job may be launched, the request itself first, and the bodies of its fallbacks; nothing where it has none."""
-    if not one.fallbacks:
-        return "", ""
-    places = [(one.lane, 0.0), *((choice.lane, choice.after) for choice in one.fallbacks)]
-    listed = [{"lane": lane, "after": round(after * 1000)} for lane, after in places]
-    return json.dumps(listed), vault.seal(
-        json.dumps([choice.body for choice in one.fallbacks], ensure_ascii=False)
-    )
-
-
-def _body(kept: str, choice: int, vault: Vault) -> str | None:
+def _body(opened: str | None, choice: int, name: str) -> str | None:
     """What is to be sent: the request, or that fallback's body out of the list; None where it cannot be opened."""
-    opened = vault.open_or_none(kept)
-    return opened if opened is None or not choice else str(json.loads(opened)[choice - 1])
+    if opened is None:
+        return None
+    return named(str(json.loads(opened)[choice - 1]) if choice else opened, name)
 
 
 def _token(reply: list[str], vault: Vault) -> HeldToken | None:

@@ -148,8 +148,13 @@ class Ledger:
         _refuse_contradictions(submissions)
         groups = [submissions[at : at + ENTER_AT_ONCE] for at in range(0, len(submissions), ENTER_AT_ONCE)]
         if len(groups) == 1:
-            parts = [self.run(calls.enqueue(submissions, batch=batch, limits=limits, vault=self.vault))]
-            self._refuse_conflicts(submissions, parts[0])
+            known: dict[str, str] = {}
+            while True:
+                call = calls.enqueue(submissions, batch=batch, limits=limits, vault=self.vault, known=known)
+                parts = [self.run(call)]
+                if not parts[0].conflicts:
+                    break
+                known |= self._same_after_all(submissions, parts[0])
         else:
             parts = self._enter_as_one(groups, batch, limits)
         return Enqueued(
@@ -161,12 +166,20 @@ class Ledger:
     ) -> list[Enqueued]:
         """Enter groups in one transaction, which holds only while nothing came up that one could conflict with."""
         marks = [self.keys.key(one.key) for group in groups for one in group if one.key]
-        many = [calls.enqueue(group, batch=batch, limits=limits, vault=self.vault) for group in groups]
+        known: dict[str, str] = {}
         with _translated(), cast("Any", self.redis).pipeline(transaction=True) as pipeline:
-            while many:
+            while groups:
+                many = [
+                    calls.enqueue(group, batch=batch, limits=limits, vault=self.vault, known=known)
+                    for group in groups
+                ]
                 pipeline.watch(self.keys.entries(batch), *marks)
+                found: dict[str, str] = {}
                 for group, call in zip(groups, many, strict=True):
-                    self._refuse_conflicts(group, self.run(calls.check_only(call)))
+                    found |= self._same_after_all(group, self.run(calls.check_only(call)))
+                known |= found
+                if found:
+                    continue
                 pipeline.multi()
                 for call in many:
                     pipeline.eval(call.script.text, 1, self.keys.account, self.keys.base, *call.args)
@@ -174,11 +187,18 @@ class Ledger:
                     return [call.parse(reply) for call, reply in zip(many, pipeline.execute(), strict=True)]
         return []
 
-    def _refuse_conflicts(self, group: Sequence[Submission], part: Enqueued) -> None:
+    def _same_after_all(self, group: Sequence[Submission], part: Enqueued) -> dict[str, str]:
+        """Of what the script took for conflicts, the submissions whose job has the same request all the same: it was entered by an
+        older launchq, which kept requests in another form. RefusedError where one has another request.
+        """
         lines = []
+        same = {}
         for job_id, index in part.conflicts:
             submission = group[index]
             old = self.job(job_id).request
+            if old == json.loads(submission.body):
+                same[submission.id] = job_id
+                continue
             differing = request_differences(old, json.loads(submission.body)) if old is not None else ()
             shown = ", ".join(differing) or "not to be seen without the key that it is sealed with"
             what = f"entry {submission.entry!r}" if submission.entry else f"key {submission.key!r}"
@@ -188,6 +208,7 @@ class Ledger:
             )
         if lines:
             raise RefusedError("\n".join(lines))
+        return same
 
     def jobs(self, job_ids: Sequence[str]) -> list[Job | None]:
         """The jobs with these ids, None for each that does not exist."""
@@ -296,9 +317,13 @@ class Ledger:
             ids = [*due, *ended, *(job_id for queue in look.execute() for job_id in queue)]
             look.hget(self.keys.token, "value")
             for job_id in ids:
-                look.hget(self.keys.job(job_id), "request")
+                look.hmget(self.keys.job(job_id), "request", "template")
+            token, *found = look.execute()
+            for template in {template for _, template in found if template}:
+                look.hget(self.keys.base + "template:" + template, "request")
             # A job that could not be launched, or has gone in between, holds nothing.
-            texts = [text for text in look.execute() if text and text != "{}"]
+            held = [token, *(own for own, _ in found), *look.execute()]
+            texts = [text for text in held if text and text != "{}"]
         sealed = [text for text in texts if text.startswith(SEALED)]
         locked = sum(self.vault.open_or_none(text) is None for text in sealed)
         return AtRest(plain=len(texts) - len(sealed), opened=len(sealed) - locked, locked=locked)

@@ -11,6 +11,9 @@ from typing import Final
 NAMES: Final = {
     # hash: one job; see docs/redis.md for its fields. Until `retention` after the job's end.
     "job": "job:",
+    # hash: what jobs have in common (the request but for its name, and how they are tried), and how many `jobs` there are of
+    # it. Goes with the last of them.
+    "template": "template:",
     # list: what happened to one job, a JSON document an entry, the latest 50. Goes with its job.
     "history": "history:",
     # sorted set: id of a job that waits for its time -> when it is due (ms).

@@ -103,6 +103,25 @@ def lane_of(request: LaunchRequest, *, waits: bool) -> str:
     return lane if waits else lane + "/once"
 
 
+_NAMELESS = '{"name":""'
+
+
+def nameless(body: str, name: str) -> str:
+    """A body, in JSON, with an empty name in place of its own, so that jobs that differ in nothing else have the same one.
+
+    As it is where it does not begin with that name.
+    """
+    head = f'{{"name":{json.dumps(name, ensure_ascii=False)}'
+    return _NAMELESS + body[len(head) :] if body.startswith((head + ",", head + "}")) else body
+
+
+def named(body: str, name: str) -> str:
+    """The opposite of `nameless`."""
+    if not body.startswith(_NAMELESS):
+        return body
+    return f'{{"name":{json.dumps(name, ensure_ascii=False)}' + body[len(_NAMELESS) :]
+
+
 def sent_name(name: str, job_id: str, *, unique: bool) -> str:
     """The instance name that a job asks for: as given, or with `-` and eight characters that tell its job."""
     return f"{name}-{_tag(job_id)}" if unique else name

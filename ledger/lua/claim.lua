@@ -4,8 +4,9 @@
 --       watching ('1' where the shift comes back in a moment, whatever it gets), longest wait (ms) for a refused API key,
 --       age (ms) up to which a listing counts as one from before an attempt, age from which it is to be made again,
 --       rest (ms) after a listing that could not be made, create calls a second that the account may make ('0' is any number)
--- Returns {why, wake, wait, lookup, {token, version, left, life}, {id, attempt, request, tries, max attempts, waits, unique, choice} ...}
---   choice: '' or '0': the request is what is sent; otherwise the request is a list of bodies, and this is which of them (from 1)
+-- Returns {why, wake, wait, lookup, {token, version, left, life}, {body ...},
+--   {id, attempt, which of the bodies (from 1), tries, max attempts, waits, unique, choice, name} ...}
+--   choice: '' or '0': the body is what is sent; otherwise it is a list of bodies, and this is which of them (from 1)
 --   why: '' or why nothing (more) could be claimed: 'paused', 'blocked', 'token', 'listing', 'rate',
 --        'version' (a newer launchq uses the ledger)
 --   wait: ms until there may be something to claim; '' is until somebody acts
@@ -19,14 +20,18 @@ if ARGV[7] == '1' then
   redis.call('DEL', key('wake'))
 end
 
+local bodies, places = {}, {}
+
+-- Jobs of one template have the same body, which is handed out once.
 local function handed_out(id)
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'request', 'tries', 'maxAttempts', 'waits', 'unique', 'spot', 'choice')
-  local body = job[2]
-  if job[8] and job[8] ~= '0' then
-    body = redis.call('HGET', key('job', id), 'bodies')
+  local job = read_job(id, 'attempt', 'request', 'tries', 'maxAttempts', 'waits', 'unique', 'spot', 'choice', 'bodies', 'name')
+  local body = job[8] and job[8] ~= '0' and job[9] or job[2] or ''
+  if not places[body] then
+    bodies[#bodies + 1] = body
+    places[body] = whole(#bodies)
   end
   -- Version 1 of the ledger noted `spot`, and spot instances waited.
-  return {id, job[1], body, job[3], job[4] or '', job[5] or job[7] or '', job[6] or '', job[8] or ''}
+  return {id, job[1], places[body], job[3] or '0', job[4] or '', job[5] or job[7] or '', job[6] or '', job[8] or '', job[10]}
 end
 
 -- Which of a job's choices is sent from this lane: the last that may be used by now; those that share a lane take turns.
@@ -59,22 +64,22 @@ if #before > 0 then
       jobs[#jobs + 1] = job
     end
   end
-  return {'', '0', '0', '', token, jobs}
+  return {'', '0', '0', '', token, bodies, jobs}
 end
 
 if outdated() then
-  return {'version', '0', '', '', token, {}}
+  return {'version', '0', '', '', token, {}, {}}
 end
 if api_key == '' and not has_token(now) then
-  return {'token', '0', '', '', token, {}}
+  return {'token', '0', '', '', token, {}, {}}
 elseif api_key ~= '' and next_use(api_key) > now then
-  return {'blocked', '0', whole(next_use(api_key) - now), '', token, {}}
+  return {'blocked', '0', whole(next_use(api_key) - now), '', token, {}, {}}
 end
 local open, state, till, reason = account_state(now)
 -- An account that cannot pay, or that a person has paused, can still be asked what it has; one that must wait waits with everything.
 local lookup = (open or state ~= 'paused' or reason == 'person') and lookup_is_due(now) and '1' or ''
 if not open then
-  return {state, '0', till ~= '' and whole(till - now) or '', lookup, token, {}}
+  return {state, '0', till ~= '' and whole(till - now) or '', lookup, token, {}, {}}
 end
 local probing = state == 'blocked' and reason == 'balance'
 if state == 'paused' then
@@ -117,7 +122,7 @@ local function take(id, lane)
   if give_up(id, now) then
     return true
   end
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'unique', 'doubtful', 'waits', 'choices', 'chosen', 'batchId')
+  local job = read_job(id, 'attempt', 'unique', 'doubtful', 'waits', 'choices', 'chosen', 'batchId')
   local batch = job[7]
   if batch and rooms[batch] == nil then
     rooms[batch] = batch_room(batch) or math.huge
@@ -167,7 +172,7 @@ while #lanes > 0 and #jobs < limit and why == '' and aside < ASIDE_AT_ONCE do
   local share, more = math.max(1, math.floor((limit - #jobs) / #lanes)), {}
   for _, lane in ipairs(lanes) do
     local first = redis.call('ZRANGE', key('ready', lane), 0, 0)[1]
-    local waits = first and redis.call('HGET', key('job', first), 'waits')
+    local waits = first and read_job(first, 'waits')[1]
     local room, before = math.min(share, limit - #jobs, first and lane_room(lane, waits, limit) or 0), #jobs
     for _, id in ipairs(room > 0 and redis.call('ZRANGE', key('ready', lane), 0, room - 1) or {}) do
       if not take(id, lane) then
@@ -221,4 +226,4 @@ if why == 'listing' and #jobs == 0 then
   -- Somebody is listing, or will be in a moment.
   wait = '50'
 end
-return {why, tostring(wake), wait, lookup, token, jobs}
+return {why, tostring(wake), wait, lookup, token, bodies, jobs}

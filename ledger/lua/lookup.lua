@@ -17,9 +17,9 @@ end
 expire_lost(now, delays)
 local jobs = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, limit)) do
-  local job = redis.call('HMGET', key('job', id), 'state', 'attempt', 'name', 'tries', 'maxAttempts', 'unique')
+  local job = read_job(id, 'state', 'attempt', 'name', 'tries', 'maxAttempts', 'unique')
   if job[1] == 'verifying' then
-    jobs[#jobs + 1] = {id, job[2], job[3], job[4], job[5] or '', job[6] or ''}
+    jobs[#jobs + 1] = {id, job[2], job[3], job[4] or '0', job[5] or '', job[6] or ''}
   end
 end
 return {'go', ARGV[6] == '' and held_token(now) or {'', '', '', ''}, jobs}

@@ -108,6 +108,34 @@ end
 
 local move
 
+-- Jobs that were entered alike share a template: what is not in a job's own hash stands there.
+local SHARED = {request = true, digest = true, lane = true, waits = true, unique = true, maxAttempts = true, patience = true,
+  choices = true, bodies = true}
+local templates = {}
+
+local function template(id)
+  if not templates[id] then
+    local fields, flat = {}, redis.call('HGETALL', key('template', id))
+    for at = 1, #flat, 2 do
+      fields[flat[at]] = flat[at + 1]
+    end
+    templates[id] = fields
+  end
+  return templates[id]
+end
+
+-- As HMGET of the job's hash, but with what its template says.
+local function read_job(id, ...)
+  local names = {...}
+  local found = redis.call('HMGET', key('job', id), 'template', unpack(names))
+  local shared = found[1] and template(found[1])
+  local values = {}
+  for at, name in ipairs(names) do
+    values[at] = found[at + 1] or (shared and SHARED[name] and shared[name]) or false
+  end
+  return values
+end
+
 -- A lane is the jobs that compete for the same capacity. Its jobs that are due wait in its own queue (`ready`), and
 -- `lanes` says when each lane may be served next: the lane that was served longest ago comes first.
 -- Where its jobs wait for capacity, a lane has a hash (`lane`): `flying` calls, `width` of them at most (open: as many as
@@ -200,7 +228,7 @@ end
 
 -- Where this job stands, and its state; nil where there is no such job.
 local function standing_of(id)
-  local job = redis.call('HMGET', key('job', id), 'lane', 'waits', 'choices', 'chosen', 'arrived', 'dueAt', 'state')
+  local job = read_job(id, 'lane', 'waits', 'choices', 'chosen', 'arrived', 'dueAt', 'state')
   local arrived = tonumber(job[5] or job[6] or '0')
   return job[7] and standing(job[1] or '', job[2], job[3], job[4], arrived), job[7], arrived
 end
@@ -367,8 +395,8 @@ end
 -- history. Returns the new state, or false where the table has no such move.
 function move(id, event, now, look, set, by)
   local job = key('job', id)
-  local old = redis.call('HMGET', job, 'state', 'batchId', 'attempt', 'reason', 'instanceId', 'name', 'unique', 'lane',
-    'arrived', 'waits', 'until', 'choices', 'chosen')
+  local old = read_job(id, 'state', 'batchId', 'attempt', 'reason', 'instanceId', 'name', 'unique', 'lane', 'arrived', 'waits',
+    'until', 'choices', 'chosen')
   local new = old[1] and MOVES[old[1]] and MOVES[old[1]][event]
   if not new then
     return false
@@ -588,7 +616,7 @@ end
 
 -- Jobs whose time is up fail; one whose attempt is under way, when that has ended.
 local function give_up(id, now)
-  local job = redis.call('HMGET', key('job', id), 'state', 'lane', 'category', 'message', 'until')
+  local job = read_job(id, 'state', 'lane', 'category', 'message', 'until')
   if not job[5] or tonumber(job[5]) > now or not (MOVES[job[1]] or {}).giveUp then
     return false
   end

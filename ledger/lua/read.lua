@@ -5,7 +5,14 @@ local jobs = {}
 for at = 2, #ARGV do
   local id = ARGV[at]
   local fields = redis.call('HGETALL', key('job', id))
-  local job = redis.call('HMGET', key('job', id), 'state', 'waits', 'dueAt')
+  local shared = #fields > 0 and redis.call('HGET', key('job', id), 'template')
+  for name, value in pairs(shared and template(shared) or {}) do
+    if SHARED[name] and redis.call('HEXISTS', key('job', id), name) == 0 then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  local job = read_job(id, 'state', 'waits', 'dueAt')
   if job[2] and (job[1] == 'queued' or job[1] == 'retrying') then
     -- What waits in sold-out lanes is due when the first of them is probed next, or at its own time, if that is later.
     local first

@@ -7,7 +7,7 @@ local now = now_ms()
 local results, rearmed = {}, false
 for at = 3, #ARGV do
   local id = ARGV[at]
-  local job = redis.call('HMGET', key('job', id), 'state', 'rearmedBy', 'category', 'choices')
+  local job = read_job(id, 'state', 'rearmedBy', 'category', 'choices')
   local state, done = job[1] or '', 'refused'
   if not job[1] then
     done = 'absent'
@@ -22,7 +22,7 @@ for at = 3, #ARGV do
     local new = move(id, 'rearm', now, now, set)
     if new then
       redis.call('HDEL', key('job', id), 'cancelRequested', 'message', 'category')
-      local patience = redis.call('HGET', key('job', id), 'patience')
+      local patience = read_job(id, 'patience')[1]
       if patience then
         redis.call('HSET', key('job', id), 'until', whole(now + patience))
         redis.call('ZADD', key('deadlines'), now + patience, id)

@@ -57,8 +57,8 @@ end
 local states = {}
 for at = 9, #ARGV, FIELDS do
   local id, attempt, event, instance = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 6]
-  local job = redis.call('HMGET', key('job', id), 'attempt', 'attempts', 'tries', 'cancelRequested', 'state', 'worker', 'doubtful',
-    'lane', 'epoch', 'waits', 'choices', 'chosen', 'arrived')
+  local job = read_job(id, 'attempt', 'attempts', 'tries', 'cancelRequested', 'state', 'worker', 'doubtful', 'lane', 'epoch',
+    'waits', 'choices', 'chosen', 'arrived')
   local new = false
   local set = {reason = ARGV[at + 3], category = ARGV[at + 4], message = ARGV[at + 5]}
   local wait = tonumber(ARGV[at + 7])

@@ -21,7 +21,7 @@ end
 
 local forgotten = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMIT', 0, tonumber(ARGV[3]))) do
-  local job = redis.call('HMGET', key('job', id), 'state', 'batchId', 'key', 'entry', 'instanceId', 'name', 'unique')
+  local job = read_job(id, 'state', 'batchId', 'key', 'entry', 'instanceId', 'name', 'unique')
   local batch = job[2]
   local ended = batch and ended_at(batch)
   if batch and (not ended or ended > old) then
@@ -54,6 +54,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
       -- Without an owner, but not new to anybody: no job that has been in doubt since before takes it for its own.
       redis.call('HDEL', key('owners'), instance)
       redis.call('ZADD', key('seen'), 'XX', 0, instance)
+    end
+    local shared = redis.call('HGET', key('job', id), 'template')
+    if shared and redis.call('HINCRBY', key('template', shared), 'jobs', -1) <= 0 then
+      redis.call('DEL', key('template', shared))
     end
     redis.call('DEL', key('job', id), key('history', id))
     redis.call('ZREM', key('ended'), id)

@@ -112,7 +112,7 @@ while place <= #ARGV do
     found[one] = ARGV[place + 4 + one]
   end
   place = place + 5 + many
-  local kept = redis.call('HMGET', key('job', id), 'state', 'attempt', 'unique', 'since', 'baseline', 'doubtedAt', 'leaseEnd',
+  local kept = read_job(id, 'state', 'attempt', 'unique', 'since', 'baseline', 'doubtedAt', 'leaseEnd',
     'lookups', 'absences', 'tries', 'maxAttempts', 'cancelRequested', 'message', 'lookedUpBy')
   if kept[1] ~= 'verifying' or kept[2] ~= attempt then
     states[#states + 1] = 'stale'
@@ -122,7 +122,7 @@ while place <= #ARGV do
     local job = {
       attempt = attempt, unique = kept[3], since = tonumber(kept[4] or '0'), baseline = kept[5] or '',
       doubted_at = tonumber(kept[6]), lease_end = tonumber(kept[7]), lookups = tonumber(kept[8]),
-      absences = tonumber(kept[9]), tries = tonumber(kept[10]), max_attempts = tonumber(kept[11]) or max_attempts,
+      absences = tonumber(kept[9]), tries = tonumber(kept[10]) or 0, max_attempts = tonumber(kept[11]) or max_attempts,
       cancelled = kept[12], message = kept[13] or '',
     }
     local mine = candidates(id, job, found)

@@ -16,7 +16,7 @@ from ledger import Ledger, calls
 from ledger.calls import AccountNews, Claim, Claimed, Done, Doubt, Finding, Report, Turn
 from ledger.keys import NAMES
 from ledger.vault import PLAIN, Vault
-from tasks.jobs import Happening, Job, Submission
+from tasks.jobs import Happening, Job, Submission, named
 from tasks.policy import Policy
 from tasks.retry import Outcome
 from tasks.states import ENDS, IN_DOUBT, MOVES, WATCHED, Event, State
@@ -35,6 +35,9 @@ SETS = ("leases", "ended", "deadlines")
 
 OPEN_WIDTH = 64
 """The widest a lane gets before it is open."""
+
+ZERO = {"attempt": "0", "attempts": "0", "tries": "0"}
+"""Numbers that a job's hash has only once they are other ones."""
 
 Jobs = Mapping[str, Mapping[str, str]]
 """The hashes of jobs by their ids."""
@@ -96,6 +99,7 @@ class Box:
         self.url, self.prefix = url, prefix
         self.ledger = Ledger(url, prefix, Vault(keys))
         self.redis: Any = self.ledger.redis
+        self.templates: dict[str, dict[str, str]] = {}
         self.keys = self.ledger.keys
 
     def __enter__(self) -> Self:
@@ -352,6 +356,22 @@ class Box:
         wait_until(lambda: self.now() > moment, description="Redis' clock to pass a moment", interval=0.0005)
 
     def fields(self, job_id: str) -> dict[str, str]:
+        """The hash of a job, with what its template says; its request has its name."""
+        return self.with_template(self.own_fields(job_id))
+
+    def with_template(self, own: dict[str, str]) -> dict[str, str]:
+        """A job's hash with what its template says, which never changes."""
+        if "template" not in own:
+            return own
+        name = own["template"]
+        if name not in self.templates:
+            self.templates[name] = self.redis.hgetall(self.keys.base + "template:" + name)
+        shared = {**self.templates[name], "request": named(self.templates[name]["request"], own["name"])}
+        return {
+            key: value for key, value in {**ZERO, **shared, **own}.items() if key not in {"template", "jobs"}
+        }
+
+    def own_fields(self, job_id: str) -> dict[str, str]:
         """A job's hash, as it is."""
         found: dict[str, str] = self.redis.hgetall(self.keys.job(job_id))
         return found
@@ -483,6 +503,11 @@ class Box:
                 self.redis.hgetall(self.keys.entries(batch)),
             )
         self.audit_keys()
+        used = Counter(self.own_fields(job_id).get("template") for job_id in jobs)
+        templates = [name for name in names if kind_of(name) == "template"]
+        assert {name: int(self.redis.hget(self.keys.base + name, "jobs")) for name in templates} == {
+            f"template:{name}": count for name, count in used.items() if name is not None
+        }
         audit_events(
             self.redis.xrange(self.keys.events), {}, {job_id: job["state"] for job_id, job in jobs.items()}
         )
@@ -504,6 +529,7 @@ class Box:
                     "batch",
                     "entries",
                     "key",
+                    "template",
                     "outbox",
                     "delivery",
                 }, f"{name} is not documented"

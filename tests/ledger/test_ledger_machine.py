@@ -1073,7 +1073,7 @@ class LedgerMachine(RuleBasedStateMachine):
         choices: dict[str, dict[str, float]] = {}
         kept_lanes, rest = dict(zip(self.lanes, rest, strict=False)), rest[len(self.lanes) :]
         ready, (events, *rest) = dict(zip(queues, map(dict, rest), strict=False)), rest[len(queues) :]
-        hashes: dict[str, dict[str, str]] = dict(zip(ids, rest[: len(ids)], strict=True))
+        hashes = {job_id: box.with_template(own) for job_id, own in zip(ids, rest[: len(ids)], strict=True)}
         audit_sets(hashes, dict(zip(SETS, map(dict, sets), strict=True)))
         audit_lines(hashes, dict(due), ready, {lane for lane, _ in lanes}, choices)
         audit_lanes(hashes, {name: kept for name, kept in kept_lanes.items() if kept})
