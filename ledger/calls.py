@@ -610,8 +610,8 @@ def _claim(reply: list[Any], vault: Vault) -> Claim:
 
 
 def _body(opened: str | None, choice: int, name: str) -> str | None:
-    """What is to be sent: the request, or that fallback's body out of the list; None where it cannot be opened."""
-    if opened is None:
+    """What is to be sent: the request, or that fallback's body out of the list; None where it cannot be opened, or is gone."""
+    if not opened:
         return None
     return named(str(json.loads(opened)[choice - 1]) if choice else opened, name)
 

@@ -7,7 +7,7 @@ and forgets nothing more: it only writes down how its own calls in flight ended.
 
 from __future__ import annotations
 
-LEDGER_VERSION = 2
+LEDGER_VERSION = 3
 """Raise it by one when an older worker could misread what a newer one writes: a new state, a field that must be heeded.
 
 No need for a field, a key or a script that an older worker does well without."""

@@ -36,8 +36,8 @@ SETS = ("leases", "ended", "deadlines")
 OPEN_WIDTH = 64
 """The widest a lane gets before it is open."""
 
-ZERO = {"attempt": "0", "attempts": "0", "tries": "0"}
-"""Numbers that a job's hash has only once they are other ones."""
+UNSAID = {"attempt": "0", "attempts": "0", "tries": "0", "lane": ""}
+"""What neither a job's hash nor its template has while it is this."""
 
 Jobs = Mapping[str, Mapping[str, str]]
 """The hashes of jobs by their ids."""
@@ -368,7 +368,9 @@ class Box:
             self.templates[name] = self.redis.hgetall(self.keys.base + "template:" + name)
         shared = {**self.templates[name], "request": named(self.templates[name]["request"], own["name"])}
         return {
-            key: value for key, value in {**ZERO, **shared, **own}.items() if key not in {"template", "jobs"}
+            key: value
+            for key, value in {**UNSAID, **shared, **own}.items()
+            if key not in {"template", "jobs"}
         }
 
     def own_fields(self, job_id: str) -> dict[str, str]:
