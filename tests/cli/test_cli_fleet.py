@@ -224,9 +224,9 @@ class TestSubmitting:
         text = fleet({"name": "a", "retry": {"maxAttempts": 2}, "uniqueNames": True}, {"name": "b"})
         for options, expected in (([], ["2", None]), (["--max-attempts", "4"], ["4", "4"])):
             jobs = world.run("submit", "-", "--json", *options, stdin=text).document["jobs"]
-            redis = world.launcher.ledger.redis
-            keys = [world.launcher.ledger.keys.base + f"job:{job['id']}" for job in jobs]
-            assert [redis.hget(key, "maxAttempts") for key in keys] == expected
+            redis, base = world.launcher.ledger.redis, world.launcher.ledger.keys.base
+            names = [redis.hget(f"{base}job:{job['id']}", "template") for job in jobs]
+            assert [redis.hget(f"{base}template:{name}", "maxAttempts") for name in names] == expected
             assert [world.job(job["id"]).unique_names for job in jobs] == [True, False]
 
     def test_equal_names_are_warned_of_unless_they_are_made_unique(self, world: World) -> None:
