@@ -329,7 +329,7 @@ def test_no_repr_shows_a_secret(scene: Scene) -> None:
     curl = f"curl https://x/api/instance/create -b 'AccessToken={SECRETS['pasted token']}' -d '{json.dumps(secretive('shown'))}'"
     vault = Vault(settings.secret_keys)
     reply = ["", "0", "", "", [vault.seal(SECRETS["access token"]), "1", "", ""],
-             [["id", "1", vault.seal(submission.body), "0", "", "", "", ""]]]  # fmt: skip
+             [vault.seal(submission.body)], [["id", "1", "1", "0", "", "", "", "", "shown"]]]  # fmt: skip
     claiming = calls.claim(
         "c", limit=1, lease=1, worker="w", api_key="", first=True, watching=True, vault=vault
     )
@@ -434,21 +434,22 @@ class TestTheScanItself:
         del scene.sent_to_redis[before:]
 
     def test_in_redis_without_a_key_only_where_the_documents_say(self) -> None:
-        """`request` of a job, `value` of the token, and a Celery message on its way."""
+        """`request` of a template, `value` of the token, and a Celery message on its way."""
         scan = Scan(SECRETS)
         with World() as world:
-            job = world.launcher.submit(secretive("plain"))
+            world.launcher.submit(secretive("plain"))
             world.launcher.set_token(SECRETS["pasted token"])
             with Celery(broker=world.redis.url) as app:
                 app.send_task("launchq.submit", [secretive("plain")], queue=world.prefix)
             with redis_client.Redis.from_url(world.redis.url) as client:
                 found = scan.found_in_redis(client)
                 base = f"{{{world.prefix}}}:"
+                [template] = [key for key in found if ":template:" in key]
                 assert found == {
-                    f"{base}job:{job.id}": {"init script"},
+                    template: {"init script"},
                     f"{base}token": {"pasted token"},
                     world.prefix: {"init script"},
                 }
-                for key, secret in ((f"{base}job:{job.id}", "request"), (f"{base}token", "value")):
+                for key, secret in ((template, "request"), (f"{base}token", "value")):
                     holding = {name for name, value in client.hgetall(key).items() if scan.found_in(value)}
                     assert holding == {secret.encode()}
