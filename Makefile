@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# More options for `make chaos`.
+# More options for `make chaos` and `make bench`.
 CHAOS ?=
+BENCH ?=
 
-.PHONY: help demo test chaos lint format install clean
+.PHONY: help demo test chaos bench lint format install clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -18,6 +19,9 @@ test: $(VENV)/.installed-test lint  ## lint, types and all tests
 
 chaos: $(VENV)/.installed-test  ## launchq and plain Celery under fire, some minutes; CHAOS="--seed 8" adds options
 	PYTHONPATH=tests $(BIN)/python -m chaos --subject both --names both --json build/chaos.json $(CHAOS)
+
+bench: $(VENV)/.installed-bench  ## launchq and its alternatives measured, half an hour; BENCH="--quick" adds options
+	$(BIN)/python -m bench $(BENCH)
 
 lint: $(VENV)/.installed-test  ## lint, formatting and types
 	$(BIN)/ruff check .
@@ -42,6 +46,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,test]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,bench]'
 	@touch $@
 
 clean:  ## remove the virtual environment and what tools left behind

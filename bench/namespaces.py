@@ -1,0 +1,66 @@
+"""Hosts on one machine: network namespaces with a network between them. Needs Linux, `ip`, and the right to use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+NETWORK = "10.203.77"
+"""A /24 of a private range, between our namespaces alone."""
+
+
+class NotPermittedError(RuntimeError):
+    """This machine, or this user, cannot make network namespaces."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A namespace. `inside` begins a command that is to run in it."""
+
+    name: str
+    inside: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Hosts, and the address at which they reach what runs outside of all of them."""
+
+    hosts: tuple[Host, ...]
+    address: str
+
+
+@contextmanager
+def network(count: int) -> Iterator[Network]:
+    """So many hosts on one bridge, until the end of the block."""
+    ip = shutil.which("ip")
+    if ip is None:
+        raise NotPermittedError("there is no `ip` command")
+
+    def do(*words: str) -> None:
+        done = subprocess.run([ip, *words], capture_output=True, text=True, timeout=30, check=False)
+        if done.returncode:
+            raise NotPermittedError(f"`ip {words[0]} {words[1]}` says: {done.stderr.strip()}")
+
+    mark = f"lqb{os.getpid() % 100_000}"
+    with ExitStack() as stack:
+        do("link", "add", mark, "type", "bridge")
+        stack.callback(subprocess.run, [ip, "link", "del", mark], check=False)
+        do("addr", "add", f"{NETWORK}.1/24", "dev", mark)
+        do("link", "set", mark, "up")
+        hosts = []
+        for number in range(count):
+            name, ours, theirs = f"{mark}-{number}", f"{mark}v{number}", f"{mark}p{number}"
+            do("netns", "add", name)
+            stack.callback(subprocess.run, [ip, "netns", "del", name], check=False)
+            do("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
+            do("link", "set", ours, "master", mark, "up")
+            inside = (ip, "netns", "exec", name)
+            do("-n", name, "addr", "add", f"{NETWORK}.{number + 2}/24", "dev", theirs)
+            do("-n", name, "link", "set", theirs, "up")
+            do("-n", name, "link", "set", "lo", "up")
+            hosts.append(Host(name, inside))
+        yield Network(tuple(hosts), f"{NETWORK}.1")
