@@ -39,8 +39,10 @@ def draw(picture: Picture, folder: Path) -> str:
             axes.set_xlim(left=min(0, axes.get_xlim()[0]))
         else:
             for name, values in picture.series.items():
-                axes.plot(picture.x, values, marker="o", label=name)
-            axes.set_xticks(picture.x)
+                colour = OURS if name in ("launchq", "measured") else OTHERS
+                axes.plot(picture.x, values, marker="o", markersize=3, label=name, color=colour)
+            if len(picture.x) < 10:
+                axes.set_xticks(picture.x)
             axes.set_xlabel(picture.x_axis)
             axes.set_ylabel(picture.axis)
             axes.set_ylim(bottom=0)

@@ -1,4 +1,7 @@
-"""Threads that wait for jobs, as users of `Launcher.wait` do: reads ids, tells when each wait came back."""
+"""Threads that wait for jobs, as users of `Launcher.wait` do: reads ids, tells when each wait came back.
+
+The argument is how many threads share a `Launcher`. A wait that fails is told as one that came back with `failed`.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,35 @@ import threading
 import time
 
 from launchq import Launcher
+from tasks.errors import LaunchqError
 
 
 def wait(launcher: Launcher, job_id: str) -> None:
-    launcher.wait([job_id])
-    # The lock of the stream keeps lines whole.
-    sys.stdout.write(f"{job_id} {time.monotonic()}\n")
+    try:
+        launcher.wait([job_id])
+        came_back = str(time.monotonic())
+    except LaunchqError as error:
+        came_back = "failed"
+        sys.stderr.write(f"{error}\n")
+    sys.stdout.write(f"{job_id} {came_back}\n")  # in one go, so that lines stay whole
     sys.stdout.flush()
 
 
 def main() -> None:
     ids = sys.stdin.readline().split()
     threading.stack_size(256 * 1024)
-    with Launcher() as launcher:
-        threads = [threading.Thread(target=wait, args=(launcher, job_id), daemon=True) for job_id in ids]
-        for thread in threads:
-            thread.start()
-        sys.stdout.write("started\n")
-        sys.stdout.flush()
-        for thread in threads:
-            thread.join()
+    share = int(sys.argv[1])
+    launchers = [Launcher() for _ in range(0, len(ids), share)]
+    threads = [
+        threading.Thread(target=wait, args=(launchers[number // share], job_id), daemon=True)
+        for number, job_id in enumerate(ids)
+    ]
+    sys.stdout.write("started\n")
+    sys.stdout.flush()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 if __name__ == "__main__":

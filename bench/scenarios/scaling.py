@@ -15,7 +15,7 @@ from bench.world import Cloud
 PROCESSES = (1, 2, 4, 8)
 IN_FLIGHT = 25
 """Calls in flight in each process: with few, it is the cloud's 100 ms that limit one process, until the cores are used."""
-SECONDS = 10
+SECONDS = 6
 """How long a run should take, by arithmetic."""
 FULL = 0.9
 """Share of all cores from which on a machine counts as used up."""

@@ -10,7 +10,7 @@ from bench.scenario import Bench, Scenario, in_turns
 from bench.subjects import CELERY, OTHERS, Bare, Launchq, Peer, Subject
 
 JOBS = 10_000
-CELERYS_SHARE = 0.4
+CELERYS_SHARE = 0.25
 """Celery is slow: its rate shows with fewer jobs."""
 
 Runs = dict[str, list[Run]]
@@ -82,7 +82,7 @@ def measure(bench: Bench) -> Result:
     result = Result()
     lagging = [
         Peer("Celery, threads", fsync="everysec", share=CELERYS_SHARE),
-        *(Peer(name, fsync="everysec") for name in OTHERS if name != "dramatiq"),
+        *(Peer(name, fsync="everysec", share=0.5) for name in OTHERS if name != "dramatiq"),
     ]
     celery = [Peer(name, share=CELERYS_SHARE) for name in CELERY]
     peers = [Peer(name) for name in OTHERS]

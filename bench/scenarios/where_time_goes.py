@@ -14,11 +14,13 @@ from bench.processes import Child
 from bench.results import Picture, Result, Row, Table
 from bench.runs import run
 from bench.scenario import Bench, Scenario
-from bench.subjects import Launchq
+from bench.subjects import Bare, Launchq
 from bench.world import World
 
 JOBS = 10_000
 HERTZ = 400
+SHOWN, BIN = 0.6, 0.01
+"""Seconds of a run that are looked at closely, and of one step of that look."""
 
 PHASES: tuple[tuple[str, str], ...] = (
     # What a stack is about is told by its frames from here outwards: the first row that fits is it.
@@ -47,6 +49,9 @@ PHASES: tuple[tuple[str, str], ...] = (
 )
 REST = "the rest"
 
+FOLDERS = re.compile(r"\([^();]*/(?=[\w.-]+/[\w.-]+\.py)")
+"""What stands before the last folder of a file's path."""
+
 
 def phase_of(stack: str) -> str:
     """The phase that a stack (frames from the outermost, separated by semicolons) belongs to."""
@@ -57,8 +62,8 @@ def phase_of(stack: str) -> str:
 
 
 def hottest(stack: str) -> str:
-    """The innermost frame, without the folder of the installation."""
-    return re.sub(r"\(.*?((?:[\w.-]+/)?[\w.-]+\.py)(?::\d+)?\)", r"(\1)", stack.rpartition(";")[2])
+    """The innermost frame."""
+    return re.sub(r":\d+\)$", ")", stack.rpartition(";")[2])
 
 
 def read(path: Path) -> Counter[str]:
@@ -66,8 +71,18 @@ def read(path: Path) -> Counter[str]:
     stacks: Counter[str] = Counter()
     for line in path.read_text(encoding="utf-8").splitlines():
         stack, _, count = line.rpartition(" ")
-        stacks[stack] += int(count)
+        stacks[FOLDERS.sub("(", stack)] += int(count)
     return stacks
+
+
+def scripts_run(world: World) -> dict[str, float]:
+    """Calls of scripts so far, and the microseconds that they took."""
+    said = [
+        found
+        for name, found in world.info("commandstats").items()
+        if name in ("cmdstat_evalsha", "cmdstat_eval")
+    ]
+    return {what: sum(found[what] for found in said) for what in ("calls", "usec")}
 
 
 def measure(bench: Bench) -> Result:
@@ -76,14 +91,17 @@ def measure(bench: Bench) -> Result:
     program = str(spy) if spy.exists() else shutil.which("py-spy")
     jobs = bench.jobs or bench.size(JOBS, 300)
     bench.tell.begin("where time goes", 2)
+    arrivals: dict[str, list[float]] = {}
     with bench.cloud() as cloud:
         with bench.world(cloud=cloud) as world:
-            plain = run(Launchq(), world, jobs)
-            scripts = {
-                name: said
-                for name, said in world.info("commandstats").items()
-                if name in ("cmdstat_evalsha", "cmdstat_eval")
-            }
+            run(Bare(), world, jobs)
+            arrivals["bare aiohttp script"] = sorted(cloud.arrivals().values())
+        with bench.world(cloud=cloud) as world:
+            before: dict[str, float] = {}
+            plain = run(Launchq(), world, jobs, meanwhile=lambda _: before.update(scripts_run(world)))
+            arrivals["launchq"] = sorted(cloud.arrivals().values())
+            # Nobody else runs scripts by then: the queue was filled before.
+            calls, micro = (scripts_run(world)[what] - before[what] for what in ("calls", "usec"))
             bench.tell.step(f"unwatched: {plain.rate:,.0f} jobs/s, {plain.worker_cpu:.2f} ms CPU a job")
         result.runs.append(plain.document())
         stacks: Counter[str] = Counter()
@@ -92,8 +110,6 @@ def measure(bench: Bench) -> Result:
         else:
             with bench.world(cloud=cloud) as world:
                 stacks = _sampled(program, bench, jobs, world, result)
-    rounds = sum(said["calls"] for said in scripts.values())
-    spent = sum(said["usec"] for said in scripts.values())
     total = stacks.total()
     rows, bars = [], {}
     if total:
@@ -101,15 +117,15 @@ def measure(bench: Bench) -> Result:
         for stack, count in stacks.items():
             by_phase[phase_of(stack)] += count
         for phase, count in by_phase.items():
-            micro = count / total * plain.worker_cpu * 1000
-            if micro >= 0.5:
-                rows.append([phase, f"{micro:,.0f}", f"{count / total:.1%}"])
-                bars[phase] = [micro]
+            spent = count / total * plain.worker_cpu * 1000
+            if spent >= 0.5:
+                rows.append([phase, f"{spent:,.0f}", f"{count / total:.1%}"])
+                bars[phase] = [spent]
     slot = 200 / plain.rate
     rows += [
         ["**all of a worker's processes**", f"{plain.worker_cpu * 1000:,.0f}", "100%"],
         ["Redis' process", f"{plain.redis_cpu * 1000:,.0f}", ""],
-        ["– of it in scripts", f"{spent / jobs:,.0f}", ""],
+        ["– of it in scripts", f"{micro / jobs:,.0f}", ""],
         ["the wait for the answer (no CPU)", f"{100_000:,}", ""],
         ["one call in flight to the next in its place, in all", f"{slot * 1e6:,.0f}", ""],
     ]
@@ -128,13 +144,28 @@ def measure(bench: Bench) -> Result:
     )
     result.rows = [
         Row("slot", "from one call to the next in its place, beyond the cloud's 100 ms", "", [slot * 1000 - 100], shown="{:.1f} ms"),
-        Row("script-calls", "scripts that workers run in Redis, a job", "", [rounds / jobs], shown="{:.2f}"),
+        Row("script-calls", "scripts that workers run in Redis, a job", "", [calls / jobs], shown="{:.2f}"),
     ]  # fmt: skip
+    result.pictures.append(_arrivals(arrivals))
     if bars:
         result.pictures.append(
             Picture("where-time-goes", "Where the CPU time of one job goes", "µs", "bars", bars)
         )
     return result
+
+
+def _arrivals(arrivals: dict[str, list[float]]) -> Picture:
+    """How evenly calls arrive in the middle of a run: bursts show that something makes all calls wait for each other."""
+    bins = range(int(SHOWN / BIN))
+    series = {}
+    for name, times in arrivals.items():
+        middle = times[len(times) // 2]
+        counts = Counter(int((time - middle) / BIN) for time in times if 0 <= time - middle < SHOWN)
+        series[name] = [float(counts[number]) for number in bins]
+    return Picture(
+        "arrivals", "How evenly calls arrive at the cloud, in the middle of a run", f"calls in {BIN * 1000:.0f} ms", "lines", series,
+        x=[number * BIN * 1000 for number in bins], x_axis="ms",
+    )  # fmt: skip
 
 
 def _by_function(stacks: Counter[str]) -> Counter[str]:
