@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 
 NETWORK = "10.203.77"
 """A /24 of a private range, between our namespaces alone."""
+
+
+_numbers = itertools.count()
 
 
 class NotPermittedError(RuntimeError):
@@ -45,7 +49,8 @@ def network(count: int) -> Iterator[Network]:
         if done.returncode:
             raise NotPermittedError(f"`ip {words[0]} {words[1]}` says: {done.stderr.strip()}")
 
-    mark = f"lqb{os.getpid() % 100_000}"
+    # Never the same name twice: the kernel takes a namespace's devices away some time after the namespace itself.
+    mark = f"lqb{os.getpid() % 10_000}{chr(97 + next(_numbers) % 26)}"
     with ExitStack() as stack:
         do("link", "add", mark, "type", "bridge")
         stack.callback(subprocess.run, [ip, "link", "del", mark], check=False)
@@ -57,6 +62,7 @@ def network(count: int) -> Iterator[Network]:
             do("netns", "add", name)
             stack.callback(subprocess.run, [ip, "netns", "del", name], check=False)
             do("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
+            stack.callback(subprocess.run, [ip, "link", "del", ours], check=False, capture_output=True)
             do("link", "set", ours, "master", mark, "up")
             inside = (ip, "netns", "exec", name)
             do("-n", name, "addr", "add", f"{NETWORK}.{number + 2}/24", "dev", theirs)

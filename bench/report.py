@@ -54,12 +54,12 @@ HOW = """
 ## How it is measured
 
 - **The same for all.** One simulated cloud (`bench/cloud.py`, one process) answers each create call 100 ms after it arrived, and counts. One fresh Redis for each run, with an
-  append-only file and the same settings for every subject. Cloud, Redis and workers share the machine, so what one needs the others lack.
+  append-only file and the same settings for every subject, unless a row says otherwise. Cloud, Redis and workers share the machine, so what one needs the others lack.
 - **In turns.** A round measures every subject once, the next round begins with another subject. Ratios are taken within a round.
 - **Jobs a second** are those of the cloud: from the first call's arrival to the last's. The queue is filled before any worker starts, since enqueueing is measured apart.
 - **Worker CPU** is user and system time of all processes of a worker, from the first 2% of the jobs to the end, as the kernel counts it.
-- **Durable.** `appendfsync always`, as launchq's `docker-compose.yml` has it. The alternatives are measured on `everysec` too, which is quicker and may lose a second; where
-  "the best" is asked for, the better of both counts.
+- **Durable.** `appendfsync always`, as launchq's `docker-compose.yml` has it. The alternatives are measured on `everysec` too, which is quicker and may lose a second:
+  rows of their own tell of it.
 - **Alternatives** are set up as their manuals show, one task a job, each in an environment of its own (`bench/peers/`, exact pins): one aiohttp session for all calls of a process where there is an event
   loop (Celery's threads have one beside them), urllib3's pool elsewhere. Results are kept, since a bought instance's id is what it is all about; "no results" says where not. Celery acknowledges late, and
   has all the connections it wants.
@@ -77,7 +77,7 @@ def _machine(saved: Sequence[Saved]) -> str:
     """What it was measured on; differing runs are told apart by their days and commits."""
     first = saved[0].machine
     lines = [
-        f"Measured on {first['cores']} cores of a {first['processor']}, {first['memoryGb']} GB, {first['system']}, Python {first['python']}, "
+        f"Measured on {first['cores']} cores ({first['processor']}), {first['memoryGb']} GB, {first['system']}, Python {first['python']}, "
         f"{first['redis']} with `appendfsync {first['appendfsync']}`; {first['rounds']} rounds."
     ]
     runs = sorted({(one.machine["at"], one.machine["commit"]) for one in saved})
@@ -93,22 +93,29 @@ def _summary(saved: Sequence[Saved], remarks: dict[str, str]) -> str:
         ["what", "against", "wanted", "measured", "verdict"],
         [[row.what, row.against or "–", row.wanted, row.measured, VERDICTS[row.reached]] for row in rows],
     )
+    names = _names(rows)
     short = [row for row in rows if row.reached is False]
     missing = [row for row in rows if not row.values]
     parts = ["## What was wanted, and what was measured", table]
     if short:
         parts.append("### Where it falls short, and what would change it")
         parts.append(
-            "\n".join(f"- **{_name(row)}** {remarks.get(row.key, 'Not explained yet.')}" for row in short)
+            "\n".join(f"- **{names[row.key]}** {remarks.get(row.key, 'Not explained yet.')}" for row in short)
         )
     if missing:
-        names = "; ".join(_name(row) for row in missing)
-        parts.append(f"Not measured in this run, for want of what it is compared with: {names}")
+        told = "\n".join(f"- {names[row.key]}" for row in missing)
+        parts.append(f"Not measured in this run, for want of what it is compared with:\n\n{told}")
     return "\n\n".join(parts)
 
 
-def _name(row: Row) -> str:
-    return f"{row.what}: {row.measured.replace('**', '')}, wanted {row.wanted}."
+def _names(rows: Sequence[Row]) -> dict[str, str]:
+    """For each row's key, the row in a sentence; `the same` is what the row before it was about."""
+    names, what = {}, ""
+    for row in rows:
+        what = row.what.replace("the same", what, 1) if row.what.startswith("the same") else row.what
+        against = f", against {row.against}" if row.against else ""
+        names[row.key] = f"{what}{against}: {row.measured.replace('**', '')}, wanted {row.wanted}."
+    return names
 
 
 def _details(one: Saved, pictures: Sequence[str]) -> str:

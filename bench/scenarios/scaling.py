@@ -24,7 +24,7 @@ FULL = 0.9
 def measure(bench: Bench) -> Result:
     result = Result()
     counts = (1, 2) if bench.quick else PROCESSES
-    subjects = [Launchq(processes=count, in_flight=IN_FLIGHT, name=f"{count} processes") for count in counts]
+    subjects = [Launchq(processes=count, in_flight=IN_FLIGHT, name=named(count)) for count in counts]
     bench.tell.begin("scaling", bench.rounds * (len(subjects) + 2))
     rates: dict[int, list[float]] = {count: [] for count in counts}
     busy: dict[int, list[float]] = {count: [] for count in counts}
@@ -56,7 +56,7 @@ def measure(bench: Bench) -> Result:
             ["", "jobs/s", "limit by arithmetic", "cores busy"],
             [
                 *(
-                    [f"{count} processes", spread(rates[count]), f"{count * IN_FLIGHT * 10:,}", spread(busy[count], "{:.0%}")]
+                    [named(count), spread(rates[count]), f"{count * IN_FLIGHT * 10:,}", spread(busy[count], "{:.0%}")]
                     for count in counts
                 ),
                 *([name, spread(many), f"{limit:,}", "–"] for name, limit, many in hosts),
@@ -71,6 +71,10 @@ def measure(bench: Bench) -> Result:
         )
     )  # fmt: skip
     return result
+
+
+def named(processes: int) -> str:
+    return "1 process" if processes == 1 else f"{processes} processes"
 
 
 def spread_middle(values: list[float]) -> float:
@@ -88,11 +92,12 @@ def over_hosts(bench: Bench, result: Result) -> list[tuple[str, int, list[float]
                 bench.tell.step(f"{count} hosts: {many[-1]:,.0f} jobs/s")
     except NotPermittedError as error:
         result.notes.append(f"Hosts as network namespaces could not be made here: {error}.")
+    if not rates[3]:
         return []
     result.rows.append(
         Row(
             "scaling-hosts", f"launches a second of 3 hosts on one Redis, one process of {IN_FLIGHT} calls each", "itself on 1 host",
-            [three / one for one, three in zip(rates[1], rates[3], strict=True)], shown="{:.2f} times", limit=2.7,
+            [three / one for one, three in zip(rates[1], rates[3], strict=False)], shown="{:.2f} times", limit=2.7,
         )
     )  # fmt: skip
     return [

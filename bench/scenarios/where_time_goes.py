@@ -63,7 +63,8 @@ def phase_of(stack: str) -> str:
 
 def hottest(stack: str) -> str:
     """The innermost frame."""
-    return re.sub(r":\d+\)$", ")", stack.rpartition(";")[2])
+    # A sample may have caught a thread with no Python frame at all.
+    return re.sub(r":\d+\)$", ")", stack.rpartition(";")[2]) or "outside of Python"
 
 
 def read(path: Path) -> Counter[str]:
