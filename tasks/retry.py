@@ -80,6 +80,14 @@ UNSENT = Outcome(
 )
 """The attempt was claimed and then not made. A second's rest, so that nothing can make it go round and round."""
 
+GIVEN_BACK = Outcome(
+    Event.DEFER,
+    category=Verdict.NOT_SENT,
+    message="given back unsent: the worker that took it had no room for it in time",
+    counts=False,
+)
+"""The attempt was claimed for the reserve of a worker, and no call of it was made. Any worker may take it at once."""
+
 UNOPENED = Outcome(
     Event.DEFER,
     category=Verdict.NOT_SENT,

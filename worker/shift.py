@@ -3,6 +3,10 @@
 One coroutine does all the bookkeeping, in a circle: write down how calls ended, claim as many jobs as there is room
 for, start their calls, wait until something happens. Only the calls themselves run beside it, so a slow one holds up
 nobody, and the ledger sees a few grouped writes instead of one a job.
+
+While calls end faster than the circle goes round, it claims a few jobs more than there is room for: the reserve. Where an
+instance was created, a job of the reserve takes the call's place at once. Otherwise calls that end together would wait
+together for Redis, and begin and end together ever after.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import os
 import random
 import socket
 import uuid
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +27,7 @@ from ledger import AsyncLedger, calls
 from ledger.calls import AccountNews, Claim, Claimed, HeldToken, Report
 from ledger.durability import Durability
 from tasks.errors import LedgerError
-from tasks.retry import UNOPENED, UNSENT, Outcome, RetryPolicy, decide
+from tasks.retry import GIVEN_BACK, UNOPENED, UNSENT, Outcome, RetryPolicy, decide
 from tasks.states import Event
 from tasks.verdicts import MessageRules, Verdict, judge
 from worker import clock
@@ -49,11 +54,24 @@ HAND_OVER = 1.0
 """Seconds for which a shift whose time is up waits for its last calls. If some take longer, it goes on, unless messages
 wait for a free process: stopping to claim until a hanging call ends would hold up every other job of this one."""
 
+RESERVE_PATIENCE = 0.5
+"""Seconds that a job stays in the reserve. Then calls end more slowly than they did, and others may have room for it."""
+
 BROKER_PATIENCE = 5.0
 """Seconds for the broker to say whether messages wait."""
 
 LEDGER_PATIENCE = 0.2
 """Seconds between tries while Redis is out of reach."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A claimed job, with what its claim says of it: until when its call may begin, and whether it is on Redis' disk."""
+
+    job: Claimed
+    token: HeldToken | None
+    send_before: float
+    on_disk: asyncio.Task[bool] | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,11 @@ class Shift:
         )
         self._rules = MessageRules.of(settings.capacity_messages, settings.balance_messages)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[bool]] = set()
+        self._reserve: deque[Taken] = deque()
+        self._lately: deque[int] = deque(maxlen=4)
+        self._created = 0
+        self._goes_on = True
         self._renewing: set[asyncio.Task[None]] = set()
         self._looking_up: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
@@ -128,13 +150,22 @@ class Shift:
             if now > time_up + HAND_OVER and not draining:
                 draining = await self._messages_wait()
                 time_up = time_up if draining else now + self._settings.shift_seconds
+            self._give_back(0 if stopping else RESERVE_PATIENCE)
             settled = await self._settle()
+            self._goes_on = settled and not stopping
             claim: Claim | None = None
-            if not stopping and now <= time_up and len(self._calls) < self._settings.concurrency:
-                claim = await self._claim()
+            if self._goes_on and now <= time_up and (room := self._room()) > 0:
+                claim = await self._claim(room)
                 if claim is not None:
                     self._act_on(claim)
-            if self._calls or self._reports or self._renewing or (self._looking_up and not stopping):
+            self._start_calls(self._settings.concurrency)
+            if (
+                self._calls
+                or self._reserve
+                or self._reports
+                or self._renewing
+                or (self._looking_up and not stopping)
+            ):
                 if give_up is not None and not self._calls and not settled and clock.now() > give_up:
                     self._lament()
                     break
@@ -162,13 +193,20 @@ class Shift:
     def _lease(self) -> float:
         return self._settings.request_timeout + LEASE_MARGIN
 
-    async def _claim(self) -> Claim | None:
-        """Claim for all the room there is; None where Redis did not answer."""
+    def _room(self) -> int:
+        """For how many more jobs there is room: idle calls, and a reserve of as many as were created in one turn lately."""
+        self._lately.append(self._created)
+        self._created = 0
+        limit = self._settings.concurrency
+        return limit + min(max(self._lately), limit // 2) - len(self._calls) - len(self._reserve)
+
+    async def _claim(self, room: int) -> Claim | None:
+        """Claim so many jobs at the most; None where Redis did not answer."""
         if not self._claim_id or clock.now() - self._claim_began > self._lease:
             self._claim_id, self._claim_began = uuid.uuid4().hex, clock.now()
         call = calls.claim(
             self._claim_id,
-            limit=self._settings.concurrency - len(self._calls),
+            limit=room,
             lease=self._lease,
             worker=self._worker,
             api_key=self._key_mark,
@@ -190,8 +228,9 @@ class Shift:
         send_before = self._claim_began + LEASE_MARGIN / 2
         on_disk = asyncio.create_task(self._on_disk(self._claim_id)) if claim.jobs else None
         self._claim_id = ""
-        for job in self._openable(claim):
-            self._keep(self._calls, self._attempt(job, claim.token, send_before, on_disk))
+        self._reserve.extend(Taken(job, claim.token, send_before, on_disk) for job in self._openable(claim))
+        if claim.why in ("paused", "blocked", "token", "version"):
+            self._give_back(0)
         if claim.token_sealed and claim.why == "listing":
             logger.error(
                 "the token is sealed with a key that is not in LAUNCHQ_SECRET_KEY here: nothing can be sent"
@@ -206,6 +245,28 @@ class Shift:
             self._keep(self._renewing, self._renew(None))
         elif claim.token is not None and self._tokens.wants_renewal(claim.token):
             self._keep(self._renewing, self._renew(claim.token))
+
+    def _start_calls(self, many: int) -> None:
+        """Start so many calls out of the reserve, as far as there is room."""
+        while self._reserve and many and self._goes_on and len(self._calls) < self._settings.concurrency:
+            task = asyncio.create_task(self._attempt(self._reserve.popleft()))
+            self._calls.add(task)
+            task.add_done_callback(self._on_call_ended)
+            many -= 1
+
+    def _on_call_ended(self, task: asyncio.Task[bool]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled() and task.result():
+            self._created += 1
+            self._start_calls(1)
+
+    def _give_back(self, patience: float) -> None:
+        """Return what has been in the reserve for longer than this many seconds."""
+        latest = clock.now() + LEASE_MARGIN / 2 - patience
+        while self._reserve and self._reserve[0].send_before <= latest:
+            job = self._reserve.popleft().job
+            self._reports.append(Report(job.id, job.attempt, GIVEN_BACK))
+            self._something_ended.set()
 
     def _openable(self, claim: Claim) -> Iterator[Claimed]:
         """The jobs that this worker can send; the others go back, for workers that have the key."""
@@ -274,12 +335,12 @@ class Shift:
             logger.warning("cannot ask the broker for waiting messages: %s", error)
             return False
 
-    async def _attempt(
-        self, job: Claimed, token: HeldToken | None, send_before: float, on_disk: asyncio.Task[bool] | None
-    ) -> None:
+    async def _attempt(self, taken: Taken) -> bool:
+        """One create call. Whether it created an instance."""
+        job = taken.job
         try:
-            safe = on_disk is None or await on_disk
-            outcome = await self._submit(job, token, send_before) if safe else UNSENT
+            safe = taken.on_disk is None or await taken.on_disk
+            outcome = await self._submit(job, taken.token, taken.send_before) if safe else UNSENT
         except Exception as error:  # whatever went wrong in here, the call may have been made
             logger.exception("job %s: the attempt itself failed", job.id)
             outcome = Outcome(
@@ -290,6 +351,7 @@ class Shift:
             )
         self._reports.append(Report(job.id, job.attempt, outcome))
         self._something_ended.set()
+        return outcome.event is Event.CREATE
 
     async def _submit(self, job: Claimed, token: HeldToken | None, send_before: float) -> Outcome:
         credential = self._api_key or self._credential_of(token)
