@@ -44,6 +44,9 @@ there to write down how it ended."""
 GROUPING = 0.004
 """Seconds to wait after a call has ended for others to end too, so that they are written down together."""
 
+GROUPING_AHEAD = 0.02
+"""The same while there is a reserve: nobody waits for it, and larger groups cost less."""
+
 LOOK_AGAIN = 0.05
 """Seconds between looks for due jobs while calls are in flight and there is room."""
 
@@ -53,6 +56,12 @@ LINGER = 0.5
 HAND_OVER = 1.0
 """Seconds for which a shift whose time is up waits for its last calls. If some take longer, it goes on, unless messages
 wait for a free process: stopping to claim until a hanging call ends would hold up every other job of this one."""
+
+RESERVE = 2
+"""How many turns' worth of created instances is claimed ahead: as many as in a turn lately, and as many again since turns differ."""
+
+TURNS = 16
+"""How many turns are lately: many, so that slow calls that end together, once in a while, do not count as quick ones."""
 
 RESERVE_PATIENCE = 0.5
 """Seconds that a job stays in the reserve. Then calls end more slowly than they did, and others may have room for it."""
@@ -122,7 +131,7 @@ class Shift:
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._calls: set[asyncio.Task[bool]] = set()
         self._reserve: deque[Taken] = deque()
-        self._lately: deque[int] = deque(maxlen=4)
+        self._lately: deque[int] = deque(maxlen=TURNS)
         self._created = 0
         self._goes_on = True
         self._renewing: set[asyncio.Task[None]] = set()
@@ -194,11 +203,12 @@ class Shift:
         return self._settings.request_timeout + LEASE_MARGIN
 
     def _room(self) -> int:
-        """For how many more jobs there is room: idle calls, and a reserve of as many as were created in one turn lately."""
+        """For how many more jobs there is room: idle calls, and a reserve by how many instances were created in a turn lately."""
         self._lately.append(self._created)
         self._created = 0
+        ahead = RESERVE * sum(self._lately) // len(self._lately)
         limit = self._settings.concurrency
-        return limit + min(max(self._lately), limit // 2) - len(self._calls) - len(self._reserve)
+        return limit + min(ahead, limit // 2) - len(self._calls) - len(self._reserve)
 
     async def _claim(self, room: int) -> Claim | None:
         """Claim so many jobs at the most; None where Redis did not answer."""
@@ -261,12 +271,13 @@ class Shift:
             self._start_calls(1)
 
     def _give_back(self, patience: float) -> None:
-        """Return what has been in the reserve for longer than this many seconds."""
+        """Return what has been in the reserve for longer than this many seconds; for the next, calls have to be quick again."""
         latest = clock.now() + LEASE_MARGIN / 2 - patience
         while self._reserve and self._reserve[0].send_before <= latest:
             job = self._reserve.popleft().job
             self._reports.append(Report(job.id, job.attempt, GIVEN_BACK))
             self._something_ended.set()
+            self._lately.extend([0] * TURNS)
 
     def _openable(self, claim: Claim) -> Iterator[Claimed]:
         """The jobs that this worker can send; the others go back, for workers that have the key."""
@@ -431,7 +442,7 @@ class Shift:
         except TimeoutError:
             return
         self._something_ended.clear()
-        await asyncio.sleep(GROUPING)
+        await asyncio.sleep(GROUPING_AHEAD if self._reserve else GROUPING)
 
     def _lament(self) -> None:
         """The worker stops and Redis is still away: what was bought must at least be found in the log."""

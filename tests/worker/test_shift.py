@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config import Settings
-from harness import World, body
+from harness import World, body, wait_until
 from ledger import AsyncLedger
 from ledger.calls import Call
 from sandbox import CloudOptions
@@ -19,7 +19,7 @@ from tasks.errors import LedgerError
 from tasks.states import State
 from worker import shift as shift_module
 from worker.cloud import Cloud
-from worker.shift import Shift, Surroundings
+from worker.shift import TURNS, Shift, Surroundings
 
 QUIET = Surroundings(lambda: False, wake_up=lambda: None, messages_wait=lambda: False)
 
@@ -202,3 +202,102 @@ def _submissions(world: World, count: int) -> list[Any]:
     from tasks.request import parse_request
 
     return [Submission.of(parse_request(body(f"job-{number:02}")), new_id()) for number in range(count)]
+
+
+def claims(world: World) -> Counter[str]:
+    """How many jobs were claimed how often."""
+    ledger = world.launcher.ledger
+    return Counter(ledger.redis.hget(ledger.keys.job(job.id), "attempt") for job in ledger.list_jobs(limit=0))
+
+
+class TestReserve:
+    """What is claimed ahead of the calls: here two jobs, for four calls at a time."""
+
+    async def one_shift(
+        self,
+        world: World,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        before_settling: Callable[[], None] = lambda: None,
+        jobs: int = 8,
+    ) -> None:
+        """A shift that begins as if calls had been ending quickly. It has 20 seconds.
+
+        `before_settling` is called before results are written down, and may raise what Redis would.
+        """
+
+        class Watched(LossyLedger):
+            async def run(self, call: Call[Any]) -> Any:
+                if call.script.name == "settle":
+                    await asyncio.to_thread(before_settling)
+                return await super().run(call)
+
+        world.launcher.set_token(world.cloud.mint_token())
+        # Exact names wait for a first listing, and quick calls would be long ago by then.
+        unique = [
+            replace(one, policy=replace(one.policy, unique_names=True)) for one in _submissions(world, jobs)
+        ]
+        world.launcher.ledger.enqueue(unique)
+        settings, ledger = world.settings, Watched(world.settings, lambda *_: False)
+        async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud, asyncio.timeout(20):
+            around = Surroundings(stopping, wake_up=lambda: None, messages_wait=lambda: False)
+            shift = Shift(settings, ledger, cloud, around)
+            shift._lately.extend([2] * TURNS)
+            await shift.run()
+        await ledger.close()
+
+    async def test_it_takes_the_place_of_a_call_that_created_something_before_redis_has_been_told(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        world = make_world(cloud=CloudOptions(latency=0.05), concurrency=4)
+
+        def all_taken_are_sent() -> None:
+            wait_until(lambda: world.cloud.state()["creates"] >= 6, description="the reserve is sent")
+
+        await self.one_shift(world, before_settling=all_taken_are_sent, jobs=6)
+        assert all_states(world) == {State.SUCCEEDED: 6}
+        assert world.cloud.state()["peakCreatesInFlight"] == 4
+        assert claims(world) == {"1": 6}
+
+    async def test_what_calls_have_no_room_for_in_time_goes_back_for_others(
+        self, make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shift_module, "RESERVE_PATIENCE", 0.1)
+        world = make_world(cloud=CloudOptions(latency=0.6), concurrency=4)
+        await self.one_shift(world)
+        assert all_states(world) == {State.SUCCEEDED: 8}
+        assert len(world.names_created()) == len(set(world.names_created())) == 8
+        assert claims(world) == {"1": 6, "2": 2}
+        assert {job.attempts for job in world.launcher.list_jobs(limit=0)} == {1}
+
+    async def test_a_worker_that_stops_gives_it_back_at_once(
+        self, make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shift_module, "RESERVE_PATIENCE", 60)
+        world = make_world(cloud=CloudOptions(latency=0.3), concurrency=4)
+        await self.one_shift(world, stopping=lambda: world.cloud.state()["creates"] > 0)
+        assert all_states(world) == {State.SUCCEEDED: 4, State.RETRYING: 2, State.QUEUED: 2}
+        assert len(world.names_created()) == 4
+
+    async def test_where_the_account_cannot_pay_nothing_of_it_is_sent(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        world = make_world(cloud=CloudOptions(latency=0.1, balance=0.0), concurrency=4)
+        await self.one_shift(world)
+        assert world.cloud.state()["creates"] == 4
+        assert world.names_created() == []
+
+    async def test_while_redis_takes_no_results_nothing_more_is_bought(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        world = make_world(cloud=CloudOptions(latency=0.05), concurrency=4)
+        bought: list[int] = []
+
+        def away_for_a_while() -> None:
+            bought.append(world.cloud.state()["creates"])
+            if len(bought) < 4:
+                raise LedgerError("Redis is away")
+
+        await self.one_shift(world, before_settling=away_for_a_while, jobs=20)
+        assert bought[1] == bought[2] == bought[3] <= 6
+        assert all_states(world) == {State.SUCCEEDED: 20}
