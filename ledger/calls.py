@@ -492,7 +492,7 @@ def tick(
     return Call(script("tick"), args, parse)
 
 
-def tidy(retention: float, *, limit: int = 1000) -> Call[int]:
+def tidy(retention: float, *, limit: int) -> Call[int]:
     """Forget up to `limit` jobs that ended more than `retention` seconds ago; how many were forgotten."""
     return Call(script("tidy"), (milliseconds(retention), str(limit)), int)
 

@@ -33,6 +33,10 @@ TIDY_SECONDS = 60.0
 """Between two looks at what is past its retention, and at whether Redis is still fit to keep the ledger."""
 
 
+TIDY_AT_ONCE = 1000
+"""Jobs that one script call forgets, so that it holds up nobody."""
+
+
 class Pulse(threading.Thread):
     """One worker's pulse."""
 
@@ -111,8 +115,11 @@ class Pulse(threading.Thread):
         )
         if wake:
             self._send_wake_up()
-        if tidies:
-            self._ledger.run(calls.tidy(self._settings.retention))
+        if (
+            tidies
+            and self._ledger.run(calls.tidy(self._settings.retention, limit=TIDY_AT_ONCE)) >= TIDY_AT_ONCE
+        ):
+            self._tidied = float("-inf")  # there is more, for the next beat
         beat = BEAT_SECONDS * random.uniform(2 / 3, 1)  # noqa: S311 (rhythm, not a secret)
         if next_due is None or next_due <= 0:
             return beat

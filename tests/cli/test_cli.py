@@ -282,7 +282,7 @@ def test_doctor_tells_whether_secrets_are_sealed_and_can_be_opened_here(world: W
         "sealed from now on, but 1 looked at were entered before, and are in the clear",
     )
     world.launcher.cancel([job.id for job in world.launcher.list_jobs()])
-    world.launcher.ledger.run(calls.tidy(0))
+    world.launcher.ledger.run(calls.tidy(0, limit=1000))
     world.run("submit", "-", stdin=json.dumps(body("sealed")), secret_key=old)
     assert secrets(f"{new},{old}") == ("ok", "sealed in Redis; 1 looked at, all can be opened here")
     for key in (strange, ""):
