@@ -11,6 +11,7 @@ import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol, Self, TypeVar, cast
 
 import redis
@@ -22,6 +23,7 @@ from ledger import calls
 from ledger.calls import Call, Enqueued, Limits
 from ledger.durability import Durability
 from ledger.keys import Keys
+from ledger.passes import PASS_MARK, SESSION_SECONDS, Pass, digest_of, matching, new_secret
 from ledger.vault import PLAIN, SEALED, Vault
 from tasks.errors import LedgerError, NotFoundError, RefusedError
 from tasks.jobs import Batch, Job, Submission
@@ -251,16 +253,8 @@ class Ledger:
         self, after: str, *, block: float | None = None, count: int = 1000
     ) -> list[tuple[str, dict[str, str]]]:
         """The events after this one; with `block`, waits that many seconds (at most 4) for the first."""
-        # Shorter than the socket's timeout: a quiet stream must not look like a dead Redis.
-        wait = None if block is None else max(1, round(min(block, SOCKET_TIMEOUT - 1) * 1000))
         with _translated():
-            reply = cast("Any", self.redis.xread({self.keys.events: after}, count=count, block=wait))
-        if not reply:
-            return []
-        streams = reply.items() if isinstance(reply, dict) else reply
-        [(_, entries)] = streams
-        # RESP3 wraps the entries of a stream in one more list.
-        return entries[0] if entries and isinstance(entries[0], list) else entries
+            return _events(self.redis.xread({self.keys.events: after}, count=count, block=_block(block)))
 
     def time(self) -> float:
         """Redis' time, in seconds since 1970: the one clock that all workers share."""
@@ -282,6 +276,29 @@ class Ledger:
         """A worker that stopped on purpose is not one that is missed."""
         with _translated():
             self.redis.zrem(self.keys.workers, worker)
+
+    def add_pass(self, name: str, *, full: bool) -> str:
+        """A new token of the board, which is told this once. RefusedError where there is one of this name."""
+        token = new_secret(PASS_MARK)
+        made = Pass(name, full, datetime.fromtimestamp(self.time(), UTC), digest_of(token))
+        with _translated():
+            new = self.redis.hsetnx(self.keys.passes, name, made.kept())
+        if not new:
+            raise RefusedError(f"there is a token of the name {name!r}: remove it, or choose another name")
+        return token
+
+    def passes(self) -> list[Pass]:
+        """The board's tokens, by name."""
+        with _translated():
+            kept = cast("dict[str, str]", self.redis.hgetall(self.keys.passes))
+        return [Pass.of(name, text) for name, text in sorted(kept.items())]
+
+    def remove_pass(self, name: str) -> None:
+        """Take a token back, and all sessions that began with it. NotFoundError where there is none of this name."""
+        with _translated():
+            gone = self.redis.hdel(self.keys.passes, name)
+        if not gone:
+            raise NotFoundError(f"there is no token of the name {name!r}")
 
     def at_rest(self) -> AtRest:
         """How the token and a sample of the jobs (the next due, the last ended) are kept."""
@@ -316,6 +333,22 @@ class Ledger:
             ):  # hosted servers often refuse CONFIG; the caller says that it does not know
                 configuration = cast("dict[str, str]", self.redis.config_get("appendfsync"))
         return {**information, **configuration, "latency": latency}
+
+
+def _block(seconds: float | None) -> int | None:
+    """How long a read of the stream may wait (ms). Shorter than the socket's timeout: a quiet stream must not look like a
+    dead Redis."""
+    return None if seconds is None else max(1, round(min(seconds, SOCKET_TIMEOUT - 1) * 1000))
+
+
+def _events(reply: Any) -> list[tuple[str, dict[str, str]]]:
+    """What XREAD says of one stream."""
+    if not reply:
+        return []
+    streams = reply.items() if isinstance(reply, dict) else reply
+    [(_, entries)] = streams
+    # RESP3 wraps the entries of a stream in one more list.
+    return entries[0] if entries and isinstance(entries[0], list) else entries
 
 
 def _refuse_contradictions(submissions: Sequence[Submission]) -> None:
@@ -359,6 +392,47 @@ class AsyncLedger:
             except NoScriptError:
                 reply = await self.redis.eval(call.script.text, 1, *arguments)
             return call.parse(reply)
+
+    async def last_event(self) -> str:
+        """The id of the newest event, `0-0` where there is none."""
+        with _translated():
+            newest: Any = await self.redis.xrevrange(self.keys.events, count=1)
+        return str(newest[0][0]) if newest else "0-0"
+
+    async def events(
+        self, after: str, *, block: float | None = None, count: int = 1000
+    ) -> list[tuple[str, dict[str, str]]]:
+        """As `Ledger.events`."""
+        with _translated():
+            reply = await self.redis.xread({self.keys.events: after}, count=count, block=_block(block))
+            return _events(reply)
+
+    async def pass_of(self, token: str) -> Pass | None:
+        """The pass that this token is, None where it is none."""
+        with _translated():
+            kept: Any = await self.redis.hgetall(self.keys.passes)
+        return matching(kept, digest_of(token))
+
+    async def begin_session(self, one: Pass) -> str:
+        """A new session with this pass: its id, for a cookie."""
+        session = new_secret()
+        with _translated():
+            await self.redis.set(self.keys.session(digest_of(session)), one.digest, ex=SESSION_SECONDS)
+        return session
+
+    async def pass_of_session(self, session: str) -> Pass | None:
+        """The pass of a session; None where it is over, or its token has been removed."""
+        with _translated():
+            pipeline = self.redis.pipeline(transaction=False)
+            pipeline.get(self.keys.session(digest_of(session)))
+            pipeline.hgetall(self.keys.passes)
+            digest, kept = await pipeline.execute()
+        return matching(kept, digest) if digest else None
+
+    async def end_session(self, session: str) -> None:
+        """Log a browser out."""
+        with _translated():
+            await self.redis.delete(self.keys.session(digest_of(session)))
 
     async def durability(self) -> Durability:
         """How this Redis writes to its disk. Looked up once a minute in each process."""

@@ -89,6 +89,10 @@ NAMES: Final = {
     "told": "told:",
     # stream: every change of a job's state, the latest 100,000 or so.
     "events": "events",
+    # hash: name of a token of the board -> its SHA-256, and what it may do. Until it is removed.
+    "passes": "passes",
+    # string: SHA-256 of a browser's session at the board -> SHA-256 of the token that it began with. Twelve hours.
+    "session": "session:",
 }
 
 
@@ -145,6 +149,15 @@ class Keys:
     def events(self) -> str:
         """stream: every change of a job's state"""
         return self.base + NAMES["events"]
+
+    @property
+    def passes(self) -> str:
+        """hash: name of a token of the board -> its SHA-256, and what it may do"""
+        return self.base + NAMES["passes"]
+
+    def session(self, digest: str) -> str:
+        """string: SHA-256 of a browser's session -> SHA-256 of the token that it began with"""
+        return self.base + NAMES["session"] + digest
 
     @property
     def account(self) -> str:

@@ -1,0 +1,75 @@
+"""Serving the board: a socket, uvicorn, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from config import Settings
+from launchq.board.app import make_app
+from launchq.board.events import Hub
+
+PATIENCE = 3
+"""Seconds that requests under way get at the end, before they are broken off."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach this address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Server(uvicorn.Server):
+    """Lets those go first who watch: they would stay for ever."""
+
+    hub: Hub
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does it, after that."""
+        self.hub.close()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings, *, host: str, port: int, is_open: bool, said: Callable[[str], None]) -> None:
+    """Serve the board until SIGTERM or Ctrl-C. OSError where the address cannot be had. `said` is told where it is."""
+    with bind(host, port) as listener:
+        name, port = listener.getsockname()[:2]
+        shown = f"[{name}]" if ":" in name else name
+        tokens = "open to this machine" if is_open else "with a token"
+        app = make_app(
+            settings, is_open=is_open, on_start=lambda: said(f"board: http://{shown}:{port} ({tokens})")
+        )
+        config = uvicorn.Config(
+            app,
+            access_log=False,  # its lines would have the query strings
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=PATIENCE,
+        )
+        server = _Server(config)
+        server.hub = app.state.board.hub
+        asyncio.run(server.serve([listener]))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 is any that is free."""
+    [(family, *_, address), *_] = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(512)
+    except OSError:
+        listener.close()
+        raise
+    return listener
