@@ -438,6 +438,31 @@ def read(job_ids: Sequence[str], *, vault: Vault) -> Call[list[Job | None]]:
     return Call(script("read"), job_ids, parse)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """Ids of jobs, and where the next page begins; `more` None: there is none."""
+
+    ids: tuple[str, ...]
+    more: str | None
+
+
+def page(
+    *, state: State | None, batch: str | None, text: str, after: str, limit: int, look: int = 5000
+) -> Call[Listed]:
+    """A page of jobs, the latest change first; `after` is where the one before ended ("" is the first).
+
+    Looks at `look` jobs at most, so that it holds up nobody: there may be more although it is not full.
+    """
+    time, _, last = after.partition("-")
+
+    def parse(reply: list[str]) -> Listed:
+        time, last, *ids = reply
+        return Listed(tuple(ids), f"{time}-{last}" if time else None)
+
+    args = (str(state or ""), batch or "", text, time, last, str(limit), str(look))
+    return Call(script("list"), args, parse)
+
+
 def tick(
     worker: str, *, credentials: str, has_api_key: bool, verify_delays: Sequence[float]
 ) -> Call[tuple[bool, float | None]]:

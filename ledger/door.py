@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError, RedisError, WatchError
 from redis.retry import Retry
 
 from ledger import calls
-from ledger.calls import Call, Enqueued, Limits
+from ledger.calls import Call, Enqueued, Limits, Listed
 from ledger.durability import Durability
 from ledger.keys import Keys
 from ledger.passes import PASS_MARK, SESSION_SECONDS, Pass, digest_of, matching, new_secret
@@ -77,6 +77,18 @@ _FULL = {
 """Mark in an error of Redis -> what it means. Redis refuses all of a script, never a part."""
 SAMPLE = 100
 """Jobs of either kind at which `at_rest` looks."""
+
+
+LOOKS = 20
+"""How often one page has the ledger look at some more jobs, before it is given back as it is."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, and where the next page begins; `more` None: there is none."""
+
+    jobs: tuple[Job, ...]
+    more: str | None
 
 
 @dataclass(frozen=True)
@@ -218,23 +230,40 @@ class Ledger:
     def list_jobs(
         self, *, state: State | None = None, batch: str | None = None, limit: int = 100
     ) -> list[Job]:
-        """The jobs, the latest change first."""
-        if batch is not None:
-            ids = self.batch_job_ids(batch)
-        else:
-            with _translated():
-                pipeline = self.redis.pipeline(transaction=False)
-                for lane in cast("list[str]", self.redis.zrange(self.keys.lanes, 0, -1)):
-                    pipeline.zrange(self.keys.ready(lane), 0, -1)
-                for batch_id in cast("set[str]", self.redis.smembers(self.keys.holding)):
-                    pipeline.zrange(self.keys.held(batch_id), 0, -1)
-                for home in ("due", "leases", "ended"):
-                    pipeline.zrange(self.keys.base + home, 0, -1)
-                # A job that moves on meanwhile may be found twice.
-                ids = list(dict.fromkeys(job_id for part in pipeline.execute() for job_id in part))
-        jobs = [job for job in self.jobs(ids) if job is not None and state in (None, job.state)]
-        jobs.sort(key=lambda job: (job.updated_at, job.name), reverse=True)
-        return jobs[:limit] if limit else jobs
+        """The jobs, the latest change first; `limit` 0 is all."""
+        # A job that moves on meanwhile may be found twice.
+        found: dict[str, Job] = {}
+        after: str | None = ""
+        while after is not None and (not limit or len(found) < limit):
+            page = self.page(state=state, batch=batch, after=after, limit=limit or READ_AT_ONCE)
+            found.update((job.id, job) for job in page.jobs if state in (None, job.state))
+            after = page.more
+        return list(found.values())[:limit] if limit else list(found.values())
+
+    def page(
+        self,
+        *,
+        state: State | None = None,
+        batch: str | None = None,
+        text: str = "",
+        after: str = "",
+        limit: int = 100,
+    ) -> Page:
+        """A page of jobs, the latest change first: in this state, of this batch, with this text in the name (in any case).
+
+        `after` is the `more` of the page before. It may be shorter than `limit` (at most 500), even empty, and not the last.
+        """
+        jobs: list[Job] = []
+        listed = Listed((), after)
+        for _ in range(LOOKS):
+            call = calls.page(
+                state=state, batch=batch, text=text, after=listed.more or "", limit=limit - len(jobs)
+            )
+            listed = self.run(call)
+            jobs += [job for job in self.jobs(listed.ids) if job is not None]
+            if listed.more is None or len(jobs) >= limit:
+                break
+        return Page(tuple(jobs), listed.more)
 
     def last_event(self) -> str:
         """The id of the newest event, `0-0` where there is none."""

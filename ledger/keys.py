@@ -36,6 +36,10 @@ NAMES: Final = {
     "leases": "leases",
     # sorted set: job id -> when it ended (ms). Until `retention` after.
     "ended": "ended",
+    # sorted set: id of each job that is kept -> when it last changed (ms). A member goes with its job.
+    "changed": "changed",
+    # hash: what happened to jobs, and of what category (`defer:throttled`) -> how often. For ever.
+    "moves": "moves",
     # hash: state -> number of jobs. For ever.
     "counts": "counts",
     # hash: one batch: total, createdAt and a count by state. Goes with its last job.
@@ -144,6 +148,11 @@ class Keys:
     def seen(self) -> str:
         """sorted set: instance id -> when it was first seen (ms)"""
         return self.base + NAMES["seen"]
+
+    @property
+    def moves(self) -> str:
+        """hash: what happened to jobs -> how often"""
+        return self.base + NAMES["moves"]
 
     @property
     def events(self) -> str:

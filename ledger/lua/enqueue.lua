@@ -113,6 +113,7 @@ for at = FIRST, #ARGV, FIELDS do
       redis.call('HSETNX', key('batch', batch), 'createdAt', whole(now))
       redis.call('HINCRBY', key('batch', batch), 'total', 1)
     end
+    redis.call('ZADD', key('changed'), now, id)
     count(state, batch, 1)
     tell(id, state, nil, nil, batch)
     jobs[#jobs + 1] = {id, name, state, 0}

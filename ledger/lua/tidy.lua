@@ -57,6 +57,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
     end
     redis.call('DEL', key('job', id), key('history', id))
     redis.call('ZREM', key('ended'), id)
+    redis.call('ZREM', key('changed'), id)
     forgotten = forgotten + 1
   end
 end

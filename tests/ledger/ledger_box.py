@@ -48,14 +48,14 @@ UNTOUCHED = ["listing"]
 """The keys of a box in which nothing has been done: its instances have been listed."""
 
 LASTING = {
-    "account", "logins", "counts", "token", "workers", "events", "due", "leases", "ended",
+    "account", "logins", "counts", "changed", "moves", "passes", "token", "workers", "events", "due", "leases", "ended",
     "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "held", "holding", "deadlines", "rate",
     "notify",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
 """Keys that go by themselves, long after their last use."""
-PASSING = {"claim", "wake", "watch", "login", "lookup", "told"}
+PASSING = {"claim", "wake", "watch", "login", "lookup", "told", "session"}
 """Keys that must go by themselves."""
 
 
@@ -451,6 +451,8 @@ class Box:
                 if kind_of(name) == "choices"
             },
         )
+        changed = dict(self.redis.zrange(self.keys.base + "changed", 0, -1, withscores=True))
+        assert changed == {job_id: int(job["updatedAt"]) for job_id, job in jobs.items()}
         audit_held(jobs, self.held(), set(self.redis.smembers(self.keys.base + "holding")))
         openings = self.openings()
         for name in names:

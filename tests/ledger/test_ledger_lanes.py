@@ -622,7 +622,17 @@ class TestCancelled:
         elif how == "sold out":
             box.settle(sold_out(box.take()))
         assert [done.what for done in box.cancel(job_id)] == ["cancelled"]
-        left = {f"job:{job_id}", f"history:{job_id}", "ended", "counts", "events", "account", *UNTOUCHED}
+        left = {
+            f"job:{job_id}",
+            f"history:{job_id}",
+            "ended",
+            "changed",
+            "counts",
+            "moves",
+            "events",
+            "account",
+            *UNTOUCHED,
+        }
         assert set(box.picture(without=["lane"])) == left
 
     def test_the_others_of_its_lane_are_served_as_before(self, box: Box) -> None:
