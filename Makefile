@@ -10,8 +10,8 @@ CHAOS ?=
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-demo: $(VENV)/.installed  ## launch a small fleet on a simulated cloud, watch it, stop everything
-	$(BIN)/launchq demo
+demo: $(VENV)/.installed  ## launch a small fleet on a simulated cloud, watch it, stop everything; BOARD=1 shows it in a browser
+	$(BIN)/launchq demo $(if $(BOARD),--board)
 
 test: $(VENV)/.installed-test lint  ## lint, types and all tests
 	$(BIN)/python -m pytest -n 2

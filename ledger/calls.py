@@ -547,6 +547,18 @@ def batch(batch_id: str) -> Call[Batch | None]:
     return Call(script("batch"), (batch_id,), lambda reply: _batch(batch_id, pairs(reply)) if reply else None)
 
 
+def batches(*, after: str, limit: int) -> Call[tuple[tuple[Batch, ...], str | None]]:
+    """A page of batches, the newest first, and where the next begins (None: there is none); `after` is that of the one before."""
+    time, _, last = after.partition("-")
+
+    def parse(reply: list[Any]) -> tuple[tuple[Batch, ...], str | None]:
+        time, last, *found = reply
+        made = tuple(_batch(batch_id, _pairs(flat)) for batch_id, flat in found if flat)
+        return made, f"{time}-{last}" if time else None
+
+    return Call(script("batches"), (time, last, str(limit)), parse)
+
+
 def _batch(batch_id: str, fields: dict[str, str]) -> Batch:
     counts = {state: int(fields.get(state, 0)) for state in State}
     created = moment(fields["createdAt"])

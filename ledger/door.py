@@ -265,6 +265,16 @@ class Ledger:
                 break
         return Page(tuple(jobs), listed.more)
 
+    def moves(self) -> dict[tuple[str, str], int]:
+        """What happened to jobs, and of what category ("" is none) -> how often, ever."""
+        with _translated():
+            kept = cast("dict[str, str]", self.redis.hgetall(self.keys.moves))
+        counted = {}
+        for what, times in kept.items():
+            event, _, category = what.partition(":")
+            counted[event, category] = int(times)
+        return counted
+
     def last_event(self) -> str:
         """The id of the newest event, `0-0` where there is none."""
         newest = self.latest_events(1)

@@ -44,6 +44,8 @@ NAMES: Final = {
     "counts": "counts",
     # hash: one batch: total, createdAt and a count by state. Goes with its last job.
     "batch": "batch:",
+    # sorted set: id of each batch -> when it was made (ms). A member goes with its batch.
+    "batches": "batches",
     # sorted set: the jobs of a batch that may not be sent yet, since the batch is held or has as many calls in flight as it may,
     # by when they first fell due (ms). Gone when empty.
     "held": "held:",

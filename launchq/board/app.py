@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
+from pydantic.json_schema import models_json_schema
 
 from config import Settings
-from launchq.board import access, api, health, metrics, pages, problems
+from launchq.board import access, api, health, metrics, models, pages, problems
 from launchq.board.access import ACTS, FAILED_LOGINS, Guard, Limiter, TooManyError, admitted
 from launchq.board.context import HERE, Board
 from launchq.board.events import Hub
 from launchq.launcher import Launcher
 from ledger import AsyncLedger
+
+DESCRIPTION = (
+    "Everything that the command line does. Documents and field paths are the same. On 127.0.0.1 no token is needed, unless "
+    "the board was started with --require-token; elsewhere: Authorization: Bearer lqb_..."
+)
 
 SMALL_BODY = 1024 * 1024
 """Bytes of a request's body, where it is no file."""
@@ -65,8 +73,31 @@ def make_app(
     for router in (health.router, access.router, metrics.router, api.router):
         app.include_router(router)
     app.include_router(pages.router, dependencies=[Depends(admitted)])
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.mount("/static", StaticFiles(directory=HERE / "static"), "static")
     return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The API's description, with the documents that no route names as its own: errors, and events."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            routes=app.routes,
+            description=DESCRIPTION,
+        )
+        _, more = models_json_schema(
+            [(problems.ProblemDocument, "serialization"), (models.EventDocument, "serialization")],
+            ref_template="#/components/schemas/{model}",
+        )
+        components = made.setdefault("components", {})
+        components.setdefault("schemas", {}).update(more["$defs"])
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        made["security"] = [{"token": []}]
+        app.openapi_schema = made
+    return app.openapi_schema
 
 
 async def _on_too_many(_: Request, error: Exception) -> Response:

@@ -51,6 +51,11 @@ class Hub:
         self._reader: asyncio.Task[None] | None = None
         self.closed = False
 
+    @property
+    def watching(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
     async def start(self) -> None:
         """Begin with what happens from now on."""
         self._reader = asyncio.create_task(self._read())

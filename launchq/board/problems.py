@@ -58,7 +58,15 @@ class NotAllowedError(LaunchqError):
     """The token may read only."""
 
 
+class NotConfirmedError(InputError):
+    """What would cost much must be confirmed by its number."""
+
+    def __init__(self, reason: str, total: int) -> None:
+        super().__init__([Problem("confirm", reason, f"to launch them, send confirm={total}")])
+
+
 STATUS: dict[type[Exception], HTTPStatus] = {
+    NotConfirmedError: HTTPStatus.PRECONDITION_REQUIRED,
     InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFoundError: HTTPStatus.NOT_FOUND,
     RefusedError: HTTPStatus.CONFLICT,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
@@ -52,11 +54,16 @@ def serve(settings: Settings, *, host: str, port: int, is_open: bool, said: Call
             access_log=False,  # its lines would have the query strings
             log_level="warning",
             server_header=False,
+            limit_concurrency=1000,
+            h11_max_incomplete_event_size=32 * 1024,
             timeout_graceful_shutdown=PATIENCE,
         )
         server = _Server(config)
         server.hub = app.state.board.hub
-        asyncio.run(server.serve([listener]))
+        # uvicorn ends cleanly at either signal, and then gives it back to whoever had it before: to nobody, here.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        with suppress(KeyboardInterrupt):
+            asyncio.run(server.serve([listener]))
 
 
 def bind(host: str, port: int) -> socket.socket:

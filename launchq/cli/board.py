@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import click
 
 from launchq.cli.options import json_option
@@ -41,13 +43,9 @@ def board_command(context: click.Context, host: str, port: int, require_token: b
     """
     if context.invoked_subcommand is not None:
         return
-    try:
-        from launchq.board.serve import is_loopback, serve
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"the board needs what the extra `board` brings (there is no {error.name}): pip install 'launchq[board]'"
-        ) from None
+    require_extra()
     from config import load
+    from launchq.board.serve import is_loopback, serve
 
     settings = load()
     is_open = is_loopback(host) and not require_token
@@ -57,6 +55,17 @@ def board_command(context: click.Context, host: str, port: int, require_token: b
         raise click.ClickException(
             f"cannot listen on {host} port {port}: {error.strerror or error}"
         ) from None
+
+
+def require_extra() -> None:
+    """ClickException where what the board needs is not installed."""
+    missing = [
+        name for name in ("fastapi", "jinja2", "prometheus_client", "uvicorn") if find_spec(name) is None
+    ]
+    if missing:
+        raise click.ClickException(
+            f"the board needs what the extra `board` brings (there is no {missing[0]}): pip install 'launchq[board]'"
+        )
 
 
 @board_command.group("token")

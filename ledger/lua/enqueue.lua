@@ -110,7 +110,9 @@ for at = FIRST, #ARGV, FIELDS do
       if entered == 0 then
         notice_begin(batch, now)
       end
-      redis.call('HSETNX', key('batch', batch), 'createdAt', whole(now))
+      if redis.call('HSETNX', key('batch', batch), 'createdAt', whole(now)) == 1 then
+        redis.call('ZADD', key('batches'), now, batch)
+      end
       redis.call('HINCRBY', key('batch', batch), 'total', 1)
     end
     redis.call('ZADD', key('changed'), now, id)

@@ -48,7 +48,7 @@ UNTOUCHED = ["listing"]
 """The keys of a box in which nothing has been done: its instances have been listed."""
 
 LASTING = {
-    "account", "logins", "counts", "changed", "moves", "passes", "token", "workers", "events", "due", "leases", "ended",
+    "account", "logins", "counts", "changed", "moves", "batches", "passes", "token", "workers", "events", "due", "leases", "ended",
     "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "held", "holding", "deadlines", "rate",
     "notify",
 }  # fmt: skip
@@ -477,6 +477,7 @@ class Box:
         batches = {fields["batchId"] for fields in jobs.values() if "batchId" in fields}
         assert batches == {name.removeprefix("batch:") for name in names if kind_of(name) == "batch"}
         assert {name.removeprefix("entries:") for name in names if kind_of(name) == "entries"} <= batches
+        assert set(self.redis.zrange(self.keys.base + "batches", 0, -1)) == batches
         for batch in batches:
             members = {job_id: fields for job_id, fields in jobs.items() if fields.get("batchId") == batch}
             audit_batch(
