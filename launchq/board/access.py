@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from launchq.board.context import TheBoard
 from launchq.board.problems import NotAdmittedError, NotAllowedError, problem
+from launchq.inputs import INPUT_LIMIT
 from ledger.passes import SESSION_SECONDS
 from tasks.errors import Problem
 
@@ -34,6 +36,10 @@ HEADERS = {
 
 SIMPLE_TYPES = frozenset({"", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 """What a form of another site's page can send without asking first."""
+
+FILES = frozenset({"/api/v1/plan", "/api/v1/submit"})
+SMALL_BODY = 1024 * 1024
+"""Bytes of a request's body, where it is no file."""
 
 PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
@@ -152,7 +158,7 @@ class Guard:
             await send(message)
 
         refusal = self._refusal(scope)
-        await (refusal or self.app)(scope, receive, guarded)
+        await (refusal or self.app)(scope, _bounded(receive, _body_limit(scope)), guarded)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
@@ -169,9 +175,35 @@ class Guard:
             return problem(
                 415, f"say what it is that you send: {right}", [Problem("", "no content type", right)]
             )
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > _body_limit(scope):
+            return problem(413, _too_large(_body_limit(scope)))
         if wait := self.acts.take(client_of(scope)):
             return problem(429, "too many changes", headers={"Retry-After": str(int(wait) + 1)})
         return None
+
+
+def _body_limit(scope: Scope) -> int:
+    return INPUT_LIMIT if scope["path"] in FILES else SMALL_BODY
+
+
+def _too_large(limit: int) -> str:
+    return f"the body is too large: at most {limit // 1024**2} MiB"
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """What comes in, up to so many bytes, also where nobody said how many there would be."""
+    taken = 0
+
+    async def bounded() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            raise HTTPException(413, _too_large(limit))
+        return message
+
+    return bounded
 
 
 def _not_local(headers: Headers) -> str:

@@ -36,7 +36,7 @@ from launchq.board.problems import MEDIA_TYPE, NotAllowedError, NotConfirmedErro
 from launchq.board.waiting import LONGEST, until_ended
 from launchq.documents import account_document, event_document, export_csv, export_rows
 from launchq.evidence import must_exist
-from launchq.inputs import INPUT_LIMIT, Inputs, read_inputs
+from launchq.inputs import Inputs, read_inputs
 from launchq.orders import Order, Wishes, order_of
 from launchq.plans import find_catalogue, plan_document
 from ledger import calls
@@ -253,7 +253,6 @@ Text = Annotated[bytes, Depends(_text)]
     "/plan",
     response_model=PlanDocument,
     openapi_extra=_INPUT,
-    max_body_size=INPUT_LIMIT,
     summary="What would be launched; launches nothing",
 )
 async def plan(board: TheBoard, text: Text, parameters: Annotated[Plan, Query()]) -> Any:
@@ -277,7 +276,6 @@ def _plan(board: Board, text: bytes, parameters: Plan) -> dict[str, Any]:
     "/submit",
     response_model=SubmittedDocument,
     openapi_extra=_INPUT,
-    max_body_size=INPUT_LIMIT,
     status_code=201,
     responses={
         200: {"model": SubmittedDocument, "description": "All of it existed before: nothing was entered."},

@@ -25,9 +25,6 @@ DESCRIPTION = (
     "the board was started with --require-token; elsewhere: Authorization: Bearer lqb_..."
 )
 
-SMALL_BODY = 1024 * 1024
-"""Bytes of a request's body, where it is no file."""
-
 
 def make_app(
     settings: Settings,
@@ -63,7 +60,6 @@ def make_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        max_body_size=SMALL_BODY,
     )
     app.state.board = Board(settings, Launcher(settings), ledger, Hub(ledger), is_open)
     app.state.failed_logins = Limiter(*FAILED_LOGINS)

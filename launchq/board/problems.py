@@ -112,7 +112,9 @@ async def _on_error(request: Request, error: Exception) -> Response:
 async def _on_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
-    return problem(error.status_code, error.detail, headers=headers)
+    # FastAPI's word for a body that is no JSON, or no text.
+    status = 422 if error.status_code == 400 else error.status_code
+    return problem(status, error.detail, headers=headers)
 
 
 async def _on_misuse(_: Request, error: Exception) -> Response:

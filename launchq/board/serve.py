@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import uvicorn
+from fastapi import FastAPI
 
 from config import Settings
 from launchq.board.app import make_app
@@ -49,21 +50,25 @@ def serve(settings: Settings, *, host: str, port: int, is_open: bool, said: Call
         app = make_app(
             settings, is_open=is_open, on_start=lambda: said(f"board: http://{shown}:{port} ({tokens})")
         )
-        config = uvicorn.Config(
-            app,
-            access_log=False,  # its lines would have the query strings
-            log_level="warning",
-            server_header=False,
-            limit_concurrency=1000,
-            h11_max_incomplete_event_size=32 * 1024,
-            timeout_graceful_shutdown=PATIENCE,
-        )
-        server = _Server(config)
+        server = _Server(config_of(app))
         server.hub = app.state.board.hub
         # uvicorn ends cleanly at either signal, and then gives it back to whoever had it before: to nobody, here.
         signal.signal(signal.SIGTERM, lambda *_: None)
         with suppress(KeyboardInterrupt):
             asyncio.run(server.serve([listener]))
+
+
+def config_of(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves it."""
+    return uvicorn.Config(
+        app,
+        access_log=False,  # its lines would have the query strings
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=1000,
+        h11_max_incomplete_event_size=32 * 1024,
+        timeout_graceful_shutdown=PATIENCE,
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -15,7 +15,7 @@ from config import Settings, load
 from harness import body, wait_until
 from launchq import Launcher
 from launchq.board.app import make_app
-from launchq.board.serve import bind
+from launchq.board.serve import bind, config_of
 from ledger_box import Box
 from sandbox.redis_server import RedisServer
 
@@ -48,7 +48,14 @@ class Served:
 
 
 @contextmanager
-def served(redis: RedisServer, *, is_open: bool = True, **settings: str) -> Iterator[Served]:
+def served(
+    redis: RedisServer,
+    *,
+    is_open: bool = True,
+    acts: tuple[int, float] = (100_000, 100_000.0),
+    audit: bool = True,
+    **settings: str,
+) -> Iterator[Served]:
     """A board on a fresh prefix; `settings` are LAUNCHQ_* names without the prefix."""
     values = {
         "LAUNCHQ_REDIS_URL": redis.url,
@@ -58,8 +65,8 @@ def served(redis: RedisServer, *, is_open: bool = True, **settings: str) -> Iter
     }
     known = load(values)
     listener = bind("127.0.0.1", 0)
-    app = make_app(known, is_open=is_open, acts=(100_000, 100_000.0))
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning"))
+    app = make_app(known, is_open=is_open, acts=acts)
+    server = uvicorn.Server(config_of(app))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     wait_until(lambda: server.started, description="the board answers")
@@ -67,7 +74,8 @@ def served(redis: RedisServer, *, is_open: bool = True, **settings: str) -> Iter
         board = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", known, box)
         try:
             yield board
-            box.audit()
+            if audit:
+                box.audit()
         finally:
             app.state.board.hub.close()
             server.should_exit = True
