@@ -553,7 +553,7 @@ def batches(*, after: str, limit: int) -> Call[tuple[tuple[Batch, ...], str | No
 
     def parse(reply: list[Any]) -> tuple[tuple[Batch, ...], str | None]:
         time, last, *found = reply
-        made = tuple(_batch(batch_id, _pairs(flat)) for batch_id, flat in found if flat)
+        made = tuple(_batch(batch_id, pairs(flat)) for batch_id, flat in found if flat)
         return made, f"{time}-{last}" if time else None
 
     return Call(script("batches"), (time, last, str(limit)), parse)
