@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +46,9 @@ DISK_PATIENCE = 2.0
 
 SEEN_SECONDS = 30 * 86400.0
 """How long an instance is remembered that the list no longer shows."""
+
+TRACE_SECONDS = 7 * 86400
+"""How long it is remembered which trace a job belongs to."""
 
 READ_AT_ONCE = 500
 """How many jobs one script call reads, so that no call holds up Redis for long."""
@@ -275,6 +278,18 @@ class Ledger:
             counted[event, category] = int(times)
         return counted
 
+    def measures(self) -> dict[str, str]:
+        """What workers have measured; see measures.py."""
+        with _translated():
+            return cast("dict[str, str]", self.redis.hgetall(self.keys.measures))
+
+    def note_traces(self, job_ids: Sequence[str], place: str) -> None:
+        """Note where the submission of these jobs stands in its trace. Before they are entered: a worker may be quick."""
+        with _translated(), cast("Any", self.redis).pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.set(self.keys.trace(job_id), place, ex=TRACE_SECONDS)
+            pipeline.execute()
+
     def last_event(self) -> str:
         """The id of the newest event, `0-0` where there is none."""
         newest = self.latest_events(1)
@@ -431,6 +446,20 @@ class AsyncLedger:
             except NoScriptError:
                 reply = await self.redis.eval(call.script.text, 1, *arguments)
             return call.parse(reply)
+
+    async def add_measures(self, counts: Mapping[str, int]) -> None:
+        """Add what was measured (`Tally.take`) to what all workers have."""
+        with _translated():
+            pipeline = self.redis.pipeline(transaction=False)
+            for field, by in counts.items():
+                pipeline.hincrby(self.keys.measures, field, by)
+            await pipeline.execute()
+
+    async def traces(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Where the submissions of these jobs stand in their traces; only of those that are traced."""
+        with _translated():
+            places: Any = await self.redis.mget([self.keys.trace(job_id) for job_id in job_ids])
+        return {job_id: place for job_id, place in zip(job_ids, places, strict=True) if place}
 
     async def last_event(self) -> str:
         """The id of the newest event, `0-0` where there is none."""

@@ -40,6 +40,10 @@ NAMES: Final = {
     "changed": "changed",
     # hash: what happened to jobs, and of what category (`defer:throttled`) -> how often. For ever.
     "moves": "moves",
+    # hash: what workers have measured, in buckets (measures.py). For ever.
+    "measures": "measures",
+    # string: where a job's submission stands in its trace; for jobs that were traced. Seven days.
+    "trace": "trace:",
     # hash: state -> number of jobs. For ever.
     "counts": "counts",
     # hash: one batch: total, createdAt and a count by state. Goes with its last job.
@@ -155,6 +159,15 @@ class Keys:
     def moves(self) -> str:
         """hash: what happened to jobs -> how often"""
         return self.base + NAMES["moves"]
+
+    @property
+    def measures(self) -> str:
+        """hash: what workers have measured, in buckets"""
+        return self.base + NAMES["measures"]
+
+    def trace(self, job_id: str) -> str:
+        """string: where a job's submission stands in its trace"""
+        return self.base + NAMES["trace"] + job_id
 
     @property
     def events(self) -> str:

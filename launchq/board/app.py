@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
-from config import Settings
+from config import Settings, traces
 from launchq.board import access, api, health, metrics, models, pages, problems
 from launchq.board.access import ACTS, FAILED_LOGINS, Guard, Limiter, TooManyError, admitted
 from launchq.board.context import HERE, Board
@@ -37,6 +37,7 @@ def make_app(
 
     `acts`: changes that one client may make at once, and a second. `on_start` is called once it can answer.
     """
+    traces.begin(settings.traces, "launchq-board")
     ledger = AsyncLedger.of(settings)
 
     @asynccontextmanager
@@ -60,6 +61,8 @@ def make_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # Its spans stand above a submission's. Nothing more: its logs would tell what was given.
+        telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.state.board = Board(settings, Launcher(settings), ledger, Hub(ledger), is_open)
     app.state.failed_logins = Limiter(*FAILED_LOGINS)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from launchq.board.access import admitted
 from launchq.board.context import Board, TheBoard
 from ledger.calls import Account
+from ledger.measures import CALL, SHIFT
 from tasks.errors import LedgerError
 from tasks.states import Event, State
 
@@ -35,7 +36,7 @@ def metrics(board: TheBoard) -> Response:
 
 
 class _Ledger(Collector):
-    """Two calls to Redis for each scrape. Labels are of tables, beside at most 100 lanes."""
+    """Three calls to Redis for each scrape. Labels are of tables, beside at most 100 lanes."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -47,6 +48,7 @@ class _Ledger(Collector):
         try:
             account = self._board.launcher.account()
             moves = self._board.launcher.ledger.moves()
+            measures = self._board.launcher.ledger.measures()
         except LedgerError:
             up.add_metric([], 0)
             yield up
@@ -61,6 +63,7 @@ class _Ledger(Collector):
         )
         yield from of_account(account)
         yield from of_moves(moves)
+        yield from of_measures(measures)
 
 
 def of_moves(moves: dict[tuple[str, str], int]) -> Iterator[Metric]:
@@ -75,6 +78,16 @@ def of_moves(moves: dict[tuple[str, str], int]) -> Iterator[Metric]:
     for (event, category), times in sorted(moves.items()):
         happened.add_metric([event, category], times)
     yield happened
+
+
+def of_measures(kept: Mapping[str, str]) -> Iterator[Metric]:
+    """How long calls took, and how many a shift made, ever."""
+    for measure, name, what in (
+        (CALL, "launchq_create_call_seconds", "How long create calls took."),
+        (SHIFT, "launchq_shift_calls", "Create calls that a shift made."),
+    ):
+        buckets, total = measure.read(kept)
+        yield HistogramMetricFamily(name, what, buckets=buckets, sum_value=total)
 
 
 def of_account(account: Account) -> Iterator[Metric]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 import uvicorn
 from fastapi import FastAPI
 
-from config import Settings
+from config import Settings, logs
 from launchq.board.app import make_app
 from launchq.board.events import Hub
 
@@ -47,6 +47,7 @@ def serve(settings: Settings, *, host: str, port: int, is_open: bool, said: Call
         name, port = listener.getsockname()[:2]
         shown = f"[{name}]" if ":" in name else name
         tokens = "open to this machine" if is_open else "with a token"
+        logs.begin(settings.log_format)
         app = make_app(
             settings, is_open=is_open, on_start=lambda: said(f"board: http://{shown}:{port} ({tokens})")
         )
@@ -63,7 +64,7 @@ def config_of(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         access_log=False,  # its lines would have the query strings
-        log_level="warning",
+        log_config=None,  # as everything else in this process: see config/logs.py
         server_header=False,
         limit_concurrency=1000,
         h11_max_incomplete_event_size=32 * 1024,
