@@ -63,7 +63,7 @@ def worker_command(processes: int | None, log_level: str) -> None:
     """
     from config import load
 
-    load()  # what is wrong with the settings is said here, in plain words
+    settings = load()  # what is wrong with the settings is said here, in plain words
     from worker.app import app
 
     arguments = [
@@ -75,6 +75,8 @@ def worker_command(processes: int | None, log_level: str) -> None:
         "--hostname",
         f"launchq-{os.getpid()}@%h",
     ]
+    if settings.log_format == "json":
+        arguments.insert(0, "--quiet")  # without Celery's banner, which is no log
     if processes:
         arguments += ["--concurrency", str(processes)]
     app.worker_main(arguments)
