@@ -7,12 +7,12 @@ import re
 
 import httpx
 import pytest
-from notice_receiver import Receiver
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from config import SettingsError, traces
 from harness import World, body, wait_until
 from ledger.measures import CALL, Tally
+from notice_receiver import Receiver
 from sandbox.redis_server import RedisServer
 from tasks.states import State
 
