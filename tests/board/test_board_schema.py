@@ -22,7 +22,7 @@ from ledger_box import report
 from tasks.states import Event
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
-EXAMPLES = 150
+EXAMPLES = 40
 """Requests of each kind, right and wrong, for each operation."""
 
 
