@@ -14,10 +14,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from launchq.board.context import TheBoard
+from launchq.board.context import Board, TheBoard
 from launchq.board.problems import NotAdmittedError, NotAllowedError, problem
 from launchq.inputs import INPUT_LIMIT
-from ledger.passes import SESSION_SECONDS
+from ledger.passes import SESSION_SECONDS, Pass, digest_of
 from tasks.errors import Problem
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -74,11 +74,8 @@ Admitted = Annotated[Visitor, Depends(admitted)]
 async def _visitor(request: Request, board: TheBoard) -> Visitor:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        limiter: Limiter = request.app.state.failed_logins
-        _spare(limiter, request)
-        found = await board.ledger.pass_of(token.strip())
+        found = await _pass_of(token.strip(), request, board)
         if found is None:
-            limiter.take(client_of(request.scope))
             raise NotAdmittedError("this is no token of this board")
         return Visitor(found.name, found.full)
     if session := request.cookies.get(COOKIE):
@@ -90,17 +87,33 @@ async def _visitor(request: Request, board: TheBoard) -> Visitor:
     raise NotAdmittedError("this board takes a token: Authorization: Bearer lqb_...")
 
 
+async def _pass_of(token: str, request: Request, board: Board) -> Pass | None:
+    """The pass that a token is. TooManyError where this client has tried too many that are none.
+
+    A token that was good before is looked up all the same: many clients may come from one address, such as a proxy's, and
+    nobody who guesses there shall lock out the others.
+    """
+    gate: Gate = request.app.state.gate
+    client, digest = client_of(request.scope), digest_of(token)
+    if digest not in gate.good and (wait := gate.failed.wait(client)):
+        raise TooManyError(wait)
+    found = await board.ledger.pass_of(token)
+    if found is None:
+        gate.good.pop(digest, None)
+        gate.failed.take(client)
+    else:
+        gate.good[digest] = None
+        if len(gate.good) > CLIENTS_KEPT:
+            gate.good.popitem(last=False)
+    return found
+
+
 class TooManyError(Exception):
     """This client has done so too often; `wait`: seconds until it may again."""
 
     def __init__(self, wait: float) -> None:
         super().__init__(f"too many; again in {wait:.0f} s")
         self.wait = wait
-
-
-def _spare(limiter: Limiter, request: Request) -> None:
-    if wait := limiter.wait(client_of(request.scope)):
-        raise TooManyError(wait)
 
 
 class Limiter:
@@ -128,6 +141,14 @@ class Limiter:
     def _level(self, client: str) -> float:
         level, at = self._kept.get(client, (float(self._burst), 0.0))
         return min(self._burst, level + (time.monotonic() - at) * self._rate)
+
+
+class Gate:
+    """Which clients have tried tokens that are none, and (by their digests) which tokens have been good."""
+
+    def __init__(self) -> None:
+        self.failed = Limiter(*FAILED_LOGINS)
+        self.good: OrderedDict[str, None] = OrderedDict()
 
 
 def client_of(scope: Scope) -> str:
@@ -251,11 +272,8 @@ async def login(
     request: Request, board: TheBoard, token: Annotated[str, Form(max_length=200)] = ""
 ) -> Response:
     """Log a browser in: a cookie that stands for the token, which it does not hold."""
-    limiter: Limiter = request.app.state.failed_logins
-    _spare(limiter, request)
-    found = await board.ledger.pass_of(token.strip())
+    found = await _pass_of(token.strip(), request, board)
     if found is None:
-        limiter.take(client_of(request.scope))
         return board.templates.TemplateResponse(request, "login.html", {"failed": True}, 401)
     response = RedirectResponse("/", 303)
     response.set_cookie(

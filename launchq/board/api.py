@@ -28,6 +28,7 @@ from launchq.board.models import (
     JobDocument,
     JobsDocument,
     PlanDocument,
+    ResolvedDocument,
     SubmittedDocument,
     WaitedBatchDocument,
     WaitedJobDocument,
@@ -436,7 +437,7 @@ class Resolution(_Parameters):
 
 @router.post(
     "/jobs/{job_id:path}/resolve",
-    response_model=JobDocument,
+    response_model=ResolvedDocument,
     responses=_problems(404, 409),
     summary="Say what happened to an uncertain job",
 )
@@ -448,10 +449,11 @@ def resolve_job(board: TheBoard, visitor: Admitted, job_id: JobId, what: Resolut
     if (what.created is None) is not what.not_created:
         raise InputError([Problem("", "it must be one of two", "either created, or notCreated: true")])
     board.launcher.job(job_id)
+    warning = ""
     if what.created is not None:
-        must_exist(board.settings, board.launcher.ledger, what.created)
+        warning = must_exist(board.settings, board.launcher.ledger, what.created)
     job = board.launcher.resolve(job_id, created=what.created, reason=what.reason, who=_who(visitor.name))
-    return job.document()
+    return job.document() | {"warnings": [warning] if warning else []}
 
 
 @router.get(

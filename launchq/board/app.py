@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from config import Settings, traces
 from launchq.board import access, api, health, metrics, models, pages, problems
-from launchq.board.access import ACTS, FAILED_LOGINS, Guard, Limiter, TooManyError, admitted
+from launchq.board.access import ACTS, Gate, Guard, Limiter, TooManyError, admitted
 from launchq.board.context import HERE, Board
 from launchq.board.events import Hub
 from launchq.launcher import Launcher
@@ -65,7 +65,7 @@ def make_app(
         telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.state.board = Board(settings, Launcher(settings), ledger, Hub(ledger), is_open)
-    app.state.failed_logins = Limiter(*FAILED_LOGINS)
+    app.state.gate = Gate()
     problems.install(app)
     app.add_exception_handler(TooManyError, _on_too_many)
     app.add_middleware(Guard, is_open=is_open, acts=Limiter(*acts))

@@ -62,6 +62,12 @@ class JobDocument(Document):
     history: list[HappeningDocument]
 
 
+class ResolvedDocument(JobDocument):
+    """A job after somebody said what had happened."""
+
+    warnings: list[str] = Field(description="What could not be checked of it.")
+
+
 class JobsDocument(Document):
     """A page of jobs, the latest change first."""
 

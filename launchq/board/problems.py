@@ -126,6 +126,8 @@ async def _on_misuse(_: Request, error: Exception) -> Response:
 
 def _problem_of(error: dict[str, Any]) -> Problem:
     place, *path = error["loc"]
+    if error["type"] == "json_invalid":
+        return Problem("", "is no JSON", "a JSON object")
     text = str(error["msg"]).removeprefix("Value error, ")
     return Problem(
         ".".join(map(str, path)), text[:1].lower() + text[1:], where="" if place == "body" else str(place)

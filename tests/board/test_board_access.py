@@ -46,9 +46,10 @@ class TestTokens:
         closed.launcher.ledger.remove_pass("leaver")
         assert closed.get("/api/v1/jobs", headers=headers).status_code == 401
 
-    def test_who_guesses_is_made_to_wait_and_others_are_not_helped(self, redis: RedisServer) -> None:
+    def test_who_guesses_is_made_to_wait_and_locks_nobody_out(self, redis: RedisServer) -> None:
         with served(redis, is_open=False) as board:
-            good = board.token("good")
+            good, known = board.token("good"), board.token("known")
+            assert board.get("/api/v1/jobs", headers=known).status_code == 200
             wrong = {"Authorization": "Bearer lqb_wrong"}
             answers = [board.get("/api/v1/jobs", headers=wrong) for _ in range(12)]
             assert {answer.status_code for answer in answers[:10]} == {401}
@@ -57,6 +58,11 @@ class TestTokens:
             # As slow for a token that is right: otherwise guessing would go on.
             assert board.get("/api/v1/jobs", headers=good).status_code == 429
             assert board.post("/login", data={"token": "lqb_wrong"}).status_code == 429
+            # But who was here before stays in, from the same address too; until the token is taken back.
+            assert board.get("/api/v1/jobs", headers=known).status_code == 200
+            board.launcher.ledger.remove_pass("known")
+            assert board.get("/api/v1/jobs", headers=known).status_code == 401
+            assert board.get("/api/v1/jobs", headers=known).status_code == 429
 
 
 class TestScripts:

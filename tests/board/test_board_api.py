@@ -168,6 +168,23 @@ class TestActs:
             "ann, at the board"
         }
 
+    def test_an_instance_that_cannot_be_looked_up_is_taken_with_a_warning(self, board: Served) -> None:
+        [job_id] = board.submit("unseen")
+        job = board.box.take()
+        board.box.settle(report(job, Event.DOUBT, category="unknown", message="timeout"))
+        two = {"notebook-1": "unseen", "notebook-2": "unseen"}
+        assert board.box.look_up_in_time(job.id, two) == "uncertain"
+        answer = board.post(f"/api/v1/jobs/{job_id}/resolve", json={"created": "notebook-1"})
+        assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
+        [warning] = answer.json()["warnings"]
+        assert "could not be checked that notebook-1 exists" in warning
+
+    def test_a_body_that_is_no_json_is_said_to_be_none(self, board: Served) -> None:
+        answer = board.post(
+            "/api/v1/cancel", content=b'{"ids":', headers={"Content-Type": "application/json"}
+        )
+        assert (answer.status_code, answer.json()["detail"]) == (422, "is no JSON; a JSON object")
+
     def test_a_batch_is_paused_and_goes_on(self, board: Served) -> None:
         board.submit("p-1", "p-2", batch="a/b c")
         assert board.post("/api/v1/batches/a%2Fb%20c/pause").json()["held"] == "person"
