@@ -36,7 +36,8 @@ NAMES: Final = {
     "leases": "leases",
     # sorted set: job id -> when it ended (ms). Until `retention` after.
     "ended": "ended",
-    # sorted set: id of each job that is kept -> when it last changed (ms). A member goes with its job.
+    # sorted set: id of a job -> when it last changed (ms): of all but those that have waited in line ever since they were
+    # entered. A member goes with its job.
     "changed": "changed",
     # hash: what happened to jobs, and of what category (`defer:throttled`) -> how often. For ever.
     "moves": "moves",

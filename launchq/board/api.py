@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -99,7 +100,7 @@ def _patience(value: str) -> str:
 
 def _cursor(value: str) -> str:
     time, _, _ = value.partition("-")
-    if value and not (time.isascii() and time.isdecimal() and len(time) < 20):
+    if value and not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,10})?", time):
         raise ValueError("must be the `next` of the page before")
     return value
 

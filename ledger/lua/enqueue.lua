@@ -56,6 +56,9 @@ if check then
 end
 
 mark_version()
+if redis.call('EXISTS', key('counts')) == 0 then
+  redis.call('HSET', key('account'), 'ordered', '1')
+end
 for field, value in pairs({maxParallel = ARGV[4], stopAfter = ARGV[5]}) do
   if value == '0' then
     redis.call('HDEL', key('batch', batch), field)
@@ -115,7 +118,9 @@ for at = FIRST, #ARGV, FIELDS do
       end
       redis.call('HINCRBY', key('batch', batch), 'total', 1)
     end
-    redis.call('ZADD', key('changed'), now, id)
+    if state == 'scheduled' then
+      redis.call('ZADD', key('changed'), now, id)  -- its place in line is another time (list.lua)
+    end
     count(state, batch, 1)
     tell(id, state, nil, nil, batch)
     jobs[#jobs + 1] = {id, name, state, 0}

@@ -248,13 +248,6 @@ class TestLists:
         second = board.get("/api/v1/batches", params={"limit": 1, "after": first["next"]}).json()
         assert [first["batches"][0]["id"], second["batches"][0]["id"]] == ["new", "old"]
 
-    def test_jobs_of_before_the_order_was_kept_are_listed_too(self, board: Served) -> None:
-        [job_id] = board.submit("of-old", batch="of-old")
-        board.box.redis.delete(board.box.keys.base + "changed")
-        found = board.get("/api/v1/jobs", params={"text": "of-old"}).json()["jobs"]
-        assert [job["id"] for job in found] == [job_id]
-        board.launcher.cancel([job_id])
-
     def test_the_documents_are_described_as_they_are(self, board: Served) -> None:
         board.launcher.cancel(board.submit("described", batch="described"))
         account = board.get("/api/v1/account").json()

@@ -50,12 +50,12 @@ UNTOUCHED = ["listing"]
 LASTING = {
     "account", "logins", "counts", "changed", "moves", "batches", "passes", "token", "workers", "events", "due", "leases", "ended",
     "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "held", "holding", "deadlines", "rate",
-    "notify",
+    "notify", "measures",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
 """Keys that go by themselves, long after their last use."""
-PASSING = {"claim", "wake", "watch", "login", "lookup", "told", "session"}
+PASSING = {"claim", "wake", "watch", "login", "lookup", "told", "session", "trace"}
 """Keys that must go by themselves."""
 
 
@@ -452,7 +452,13 @@ class Box:
             },
         )
         changed = dict(self.redis.zrange(self.keys.base + "changed", 0, -1, withscores=True))
-        assert changed == {job_id: int(job["updatedAt"]) for job_id, job in jobs.items()}
+        unmoved = jobs.keys() - changed.keys()
+        assert changed == {
+            job_id: int(job["updatedAt"]) for job_id, job in jobs.items() if job_id not in unmoved
+        }
+        for job in (jobs[job_id] for job_id in unmoved):
+            assert (job["state"], job["attempt"]) == (State.QUEUED, "0")
+            assert job["updatedAt"] == job["createdAt"] == job["arrived"].partition(".")[0]
         audit_held(jobs, self.held(), set(self.redis.smembers(self.keys.base + "holding")))
         openings = self.openings()
         for name in names:
