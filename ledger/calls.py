@@ -447,7 +447,7 @@ class Listed:
 
 
 def page(
-    *, state: State | None, batch: str | None, text: str, after: str, limit: int, look: int = 5000
+    *, state: State | None, batch: str | None, text: str, after: str, limit: int, look: int = 2000
 ) -> Call[Listed]:
     """A page of jobs, the latest change first; `after` is where the one before ended ("" is the first).
 

@@ -82,7 +82,7 @@ SAMPLE = 100
 """Jobs of either kind at which `at_rest` looks."""
 
 
-LOOKS = 20
+LOOKS = 50
 """How often one page has the ledger look at some more jobs, before it is given back as it is."""
 
 

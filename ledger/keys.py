@@ -39,6 +39,8 @@ NAMES: Final = {
     # sorted set: id of a job -> when it last changed (ms): of all but those that have waited in line ever since they were
     # entered. A member goes with its job.
     "changed": "changed",
+    # string: every job has its place in that order; missing in a ledger of before there was one, until it is listed. For ever.
+    "ordered": "ordered",
     # hash: what happened to jobs, and of what category (`defer:throttled`) -> how often. For ever.
     "moves": "moves",
     # hash: what workers have measured, in buckets (measures.py). For ever.

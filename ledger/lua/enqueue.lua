@@ -57,7 +57,7 @@ end
 
 mark_version()
 if redis.call('EXISTS', key('counts')) == 0 then
-  redis.call('HSET', key('account'), 'ordered', '1')
+  redis.call('SET', key('ordered'), '1')
 end
 for field, value in pairs({maxParallel = ARGV[4], stopAfter = ARGV[5]}) do
   if value == '0' then

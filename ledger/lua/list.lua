@@ -8,7 +8,7 @@
 
 local state, batch, text, time, last, limit, look = ARGV[2], ARGV[3], string.lower(ARGV[4]), ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local SMALL_BATCH = 1000
-local AT_ONCE = 100
+local AT_ONCE = math.max(20, math.min(limit, 100))
 local changed = key('changed')
 
 local function lines()
@@ -24,7 +24,7 @@ end
 
 -- Jobs of a ledger that is older than this order come into it, once.
 local function complete()
-  if redis.call('HSETNX', key('account'), 'ordered', '1') == 0 then
+  if redis.call('SETNX', key('ordered'), '1') == 0 then
     return
   end
   local function enter(home, in_line)
@@ -88,8 +88,7 @@ local function merged(sets)
     end
     local head = best and best.head
     if best then
-      -- A job with fallbacks stands in several lines; one that has moved stands in `changed`.
-      head.known = head.id == seen or best.set ~= changed and redis.call('ZSCORE', changed, head.id)
+      head.in_line, head.again = best.set ~= changed, head.id == seen
       seen = head.id
       step(best)
     end
@@ -117,17 +116,14 @@ local function of_entries()
   end
 end
 
--- Whether this job is one of those that are asked for; nil where there is no such job. One field after the other: most jobs
--- fail the first.
+-- Whether this job is one of those that are asked for; nil where there is no such job.
 local function fits(id)
-  local job = key('job', id)
-  local is = redis.call('HGET', job, 'state')
-  if not is then
+  local job = redis.call('HMGET', key('job', id), 'state', 'batchId', 'name')
+  if not job[1] then
     return nil
   end
-  return (state == '' or is == state)
-    and (batch == '' or redis.call('HGET', job, 'batchId') == batch)
-    and (text == '' or string.find(string.lower(redis.call('HGET', job, 'name') or ''), text, 1, true) ~= nil)
+  return (state == '' or job[1] == state) and (batch == '' or job[2] == batch)
+    and (text == '' or string.find(string.lower(job[3] or ''), text, 1, true) ~= nil)
 end
 
 if state ~= '' and tonumber(redis.call('HGET', batch == '' and key('counts') or key('batch', batch), state) or '0') <= 0 then
@@ -145,10 +141,11 @@ end
 local ids, looked, one = {}, 0, next_one()
 while one and #ids < limit and looked < look do
   looked, time, last = looked + 1, one.score, one.id
-  local fit = not one.known and fits(last)
+  local fit = not one.again and fits(last)
   if fit == nil then
     redis.call('ZREM', changed, last)  -- an older launchq has forgotten it
-  elseif fit then
+  elseif fit and not (one.in_line and redis.call('ZSCORE', changed, last)) then
+    -- Not twice: a job with fallbacks stands in several lines, and one that has moved in `changed` too.
     ids[#ids + 1] = last
   end
   one = next_one()

@@ -50,7 +50,7 @@ UNTOUCHED = ["listing"]
 LASTING = {
     "account", "logins", "counts", "changed", "moves", "batches", "passes", "token", "workers", "events", "due", "leases", "ended",
     "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "held", "holding", "deadlines", "rate",
-    "notify", "measures",
+    "notify", "measures", "ordered",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}

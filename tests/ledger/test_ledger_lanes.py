@@ -629,6 +629,7 @@ class TestCancelled:
             "changed",
             "counts",
             "moves",
+            "ordered",
             "events",
             "account",
             *UNTOUCHED,

@@ -39,7 +39,9 @@ def in_order(box: Box) -> list[str]:
 
 def fill(box: Box) -> None:
     """Jobs in every state, in several lanes, put aside with their batch, and with fallbacks, in two lanes each."""
-    for state in sorted(State, key=lambda state: state is State.QUEUED):  # those that a claim makes come first
+    for state in sorted(
+        State, key=lambda state: state is State.QUEUED
+    ):  # those that a claim makes come first
         box.in_state(state, f"in-{state}")
     box.enter("a", "b", "c", lane="one")
     box.enter("d", "e", batch="held", lane="two")
@@ -83,6 +85,5 @@ def test_a_job_that_waits_where_it_was_entered_costs_no_place_in_the_order(box: 
 def test_jobs_of_before_there_was_an_order_are_listed_too(box: Box) -> None:
     fill(box)
     expected = in_order(box)
-    box.redis.delete(box.keys.base + "changed")
-    box.redis.hdel(box.keys.account, "ordered")
+    box.redis.delete(box.keys.base + "changed", box.keys.base + "ordered")
     assert listed(box, 7) == expected
