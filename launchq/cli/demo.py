@@ -20,6 +20,9 @@ from tasks.states import State
 FLEET = 6
 """Instances of the demo's fleet, beside the example of the API's document and the one that is rejected."""
 
+FLEET_SHOWN = 24
+"""The same with the board: so many, one a second, that there is something to look at."""
+
 LONGEST = 120.0
 """Seconds after which the demo gives up."""
 
@@ -32,7 +35,7 @@ def demo_command(with_board: bool, as_json: bool) -> Exit:
 
     Needs no account and reaches no network: Redis, the cloud and the worker run on this machine while it lasts.
     On purpose, one call is throttled, one answer is lost, the login expires once, and the API rejects one request.
-    With --board everything stays until Ctrl-C, and the board shows it.
+    With --board the fleet is larger and takes its time, everything stays until Ctrl-C, and the board shows it.
 
     \b
     Example:
@@ -48,6 +51,7 @@ def demo_command(with_board: bool, as_json: bool) -> Exit:
             log_file=str(log),
             verify_delays="1,2,4",
             with_board=with_board,
+            rate_limit="1/s" if with_board else "",
         ) as running:
             assert running.sandbox is not None
             os.environ.update(running.environment)
@@ -61,7 +65,8 @@ def demo_command(with_board: bool, as_json: bool) -> Exit:
             from launchq.launcher import Launcher
 
             with Launcher() as launcher:
-                batch = launcher.submit_many(_bodies(), batch="demo")
+                fleet = FLEET_SHOWN if with_board else FLEET
+                batch = launcher.submit_many(_bodies(fleet), batch="demo")
                 note(
                     f"{batch.total} jobs entered. Going wrong on purpose: an expired login, a throttled call, a lost answer, "
                     "a rejection."
@@ -69,7 +74,7 @@ def demo_command(with_board: bool, as_json: bool) -> Exit:
                 jobs = follow(launcher, [batch.id], timeout=LONGEST, quiet=as_json)
             if not all(job.ended for job in jobs):
                 note(log.read_text(encoding="utf-8", errors="replace"))
-            as_planned = _tell(batch, jobs, len(running.sandbox.instances()), as_json=as_json)
+            as_planned = _tell(batch, jobs, len(running.sandbox.instances()), fleet, as_json=as_json)
             if with_board:
                 note("The board stays, and takes more: Ctrl-C stops everything.")
                 with suppress(KeyboardInterrupt):
@@ -77,7 +82,7 @@ def demo_command(with_board: bool, as_json: bool) -> Exit:
     return Exit.DONE if as_planned else Exit.UNEXPECTED
 
 
-def _tell(batch: Batch, jobs: list[Job], created: int, *, as_json: bool) -> bool:
+def _tell(batch: Batch, jobs: list[Job], created: int, fleet: int, *, as_json: bool) -> bool:
     """Show how it ended; whether that is as it was planned."""
     order = {receipt.id: place for place, receipt in enumerate(batch.jobs)}
     jobs.sort(key=lambda job: order[job.id])
@@ -90,10 +95,10 @@ def _tell(batch: Batch, jobs: list[Job], created: int, *, as_json: bool) -> bool
     note(
         f"{launched} launched, {failed} rejected as planned; the simulated cloud counts {created} instances."
     )
-    return launched == FLEET + 1 and failed == 1 and created == launched
+    return launched == fleet + 1 and failed == 1 and created == launched
 
 
-def _bodies() -> list[dict[str, Any]]:
+def _bodies(size: int) -> list[dict[str, Any]]:
     import json
 
     example: dict[str, Any] = json.loads(
@@ -101,6 +106,6 @@ def _bodies() -> list[dict[str, Any]]:
     )
     fleet = [
         {**example, "name": f"trainer-{number:02}", "isSpotInstance": number > 3}
-        for number in range(1, FLEET + 1)
+        for number in range(1, size + 1)
     ]
     return [example, *fleet, {**example, "name": "rejected-on-purpose"}]

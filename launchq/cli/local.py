@@ -140,6 +140,7 @@ def world(
     log_file: str | None = None,
     verify_delays: str = "",
     with_board: bool = False,
+    rate_limit: str = "",
 ) -> Iterator[World]:
     """A Redis unless one is named (`fresh`: in any case), a worker, with `with_sandbox` a simulated cloud, and with
     `with_board` the board, which says where it is."""
@@ -166,6 +167,8 @@ def world(
         note(f"Redis: {without_password(redis_url)}")
         if verify_delays:
             _set(environment, VERIFY_DELAYS=verify_delays)
+        if rate_limit:
+            _set(environment, RATE_LIMIT=rate_limit)
         cloud = None
         if with_sandbox:
             from sandbox.options import CloudOptions
