@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field
 from starlette.concurrency import run_in_threadpool
 
 from config import seconds
@@ -20,6 +19,20 @@ from config.settings import patience
 from launchq.board.access import Admitted, admitted
 from launchq.board.context import Board, TheBoard
 from launchq.board.events import follow
+from launchq.board.given import (
+    ALWAYS,
+    INPUT,
+    Name,
+    Parameters,
+    PlanParameters,
+    Text,
+    length,
+    must_be_confirmed,
+    printable,
+    problems,
+    read,
+    warnings_of,
+)
 from launchq.board.models import (
     AccountDocument,
     ActsDocument,
@@ -34,19 +47,17 @@ from launchq.board.models import (
     WaitedBatchDocument,
     WaitedJobDocument,
 )
-from launchq.board.problems import MEDIA_TYPE, NotAllowedError, NotConfirmedError
+from launchq.board.problems import NotAllowedError
 from launchq.board.waiting import LONGEST, until_ended
 from launchq.documents import account_document, event_document, export_csv, export_rows
 from launchq.evidence import must_exist
-from launchq.inputs import Inputs, read_inputs
-from launchq.orders import Order, Wishes, order_of
+from launchq.orders import Wishes, order_of
 from launchq.plans import find_catalogue, plan_document
 from ledger import calls
 from ledger.calls import Done, Limits
 from tasks.errors import InputError, LedgerError, NotFoundError, Problem
 from tasks.jobs import KEY_LENGTH, Batch, Job
 from tasks.plan import why_ask
-from tasks.policy import LONGEST as LONGEST_TIME
 from tasks.states import WATCHED, State
 
 PAGE = 500
@@ -55,42 +66,11 @@ PAGE = 500
 STREAM_SECONDS = 900.0
 """How long one stream of events lasts; its client comes back with the last id that it saw."""
 
-_WRONG: dict[int, str] = {
-    401: "A token is needed.",
-    403: "The token may read only, or another site's page asked.",
-    404: "There is no such thing.",
-    409: "Refused in its present state; nothing was changed.",
-    413: "The body is too large.",
-    415: "The body's type is not said.",
-    421: "Not this machine's own name, and the board takes no tokens.",
-    422: "The input cannot be used; nothing was launched.",
-    428: "To be confirmed; nothing was launched.",
-    429: "Too many.",
-    503: "Redis is out of reach.",
-}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {
-            "description": _WRONG[status],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
-        }
-        for status in statuses
-    }
-
-
 router = APIRouter(
     prefix="/api/v1",
     dependencies=[Depends(admitted)],
-    responses=_problems(401, 403, 413, 415, 421, 422, 429, 503),
+    responses=problems(*ALWAYS),
 )
-
-
-def _length(value: str) -> str:
-    if seconds(value) > LONGEST_TIME:
-        raise ValueError("is longer than ten years")
-    return value
 
 
 def _patience(value: str) -> str:
@@ -114,15 +94,8 @@ def _event_id(value: str) -> str:
     return value
 
 
-def _name(value: str | None) -> str | None:
-    if value is not None and not value.isprintable():
-        raise ValueError("must be printable characters")
-    return value
-
-
 Cursor = Annotated[str, Query(max_length=300), AfterValidator(_cursor)]
 EventId = Annotated[str, Query(max_length=50), AfterValidator(_event_id)]
-Name = Annotated[str, AfterValidator(_name)]
 JobId = Annotated[str, Path(max_length=300, description="The job's id.")]
 BatchId = Annotated[str, Path(max_length=KEY_LENGTH, description="The batch's name.")]
 Wait = Annotated[float, Query(ge=0, le=LONGEST, description="Seconds to wait at the most.")]
@@ -148,21 +121,6 @@ ShowScript = Annotated[bool, Depends(_scripts)]
 # -- submitting ---------------------------------------------------------------------------------------------------------
 
 
-class _Parameters(BaseModel):
-    """Parameters of a request. One that is not known is an error: a slip here costs money."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
-
-
-class PlanParameters(_Parameters):
-    """How an input is read."""
-
-    count: int = Field(1, ge=1, le=100_000, description="Copies of each entry, named NAME-01, NAME-02, ...")
-    allow_unknown_fields: bool = Field(
-        False, description="Send fields that the cloud's document does not list."
-    )
-
-
 class Plan(PlanParameters):
     """Parameters of a plan."""
 
@@ -173,7 +131,7 @@ class Plan(PlanParameters):
 class Submit(PlanParameters):
     """How an input is to be launched: as the options of `launchq submit`. They go over what a fleet file says."""
 
-    batch: Annotated[str, AfterValidator(_name)] | None = Field(
+    batch: Annotated[str, AfterValidator(printable)] | None = Field(
         None,
         min_length=1,
         max_length=KEY_LENGTH,
@@ -195,7 +153,7 @@ class Submit(PlanParameters):
     at: str | None = Field(
         None, max_length=100, description="Not before this time: 2026-12-01T02:00, or 02:00."
     )
-    in_: Annotated[str, AfterValidator(_length)] | None = Field(
+    in_: Annotated[str, AfterValidator(length)] | None = Field(
         None, alias="in", description="Not before so long from now: 10m, 2h."
     )
     late_ok: bool = Field(False, description="A time in the past means now.")
@@ -228,33 +186,10 @@ class Submit(PlanParameters):
         )
 
 
-_INPUT: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "What `launchq submit FILE` takes, as it is: a body exported by the console, a JSON array or JSON lines of "
-        "bodies, a fleet file in YAML or JSON, CSV, or a pasted curl command. Told apart by content; any Content-Type will do "
-        "that a web form cannot send.",
-        "content": {
-            "application/json": {"schema": {}},
-            "application/yaml": {"schema": {"type": "string"}},
-            "text/csv": {"schema": {"type": "string"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-
-
-async def _text(request: Request) -> bytes:
-    return await request.body()
-
-
-Text = Annotated[bytes, Depends(_text)]
-
-
 @router.post(
     "/plan",
     response_model=PlanDocument,
-    openapi_extra=_INPUT,
+    openapi_extra=INPUT,
     summary="What would be launched; launches nothing",
 )
 async def plan(board: TheBoard, text: Text, parameters: Annotated[Plan, Query()]) -> Any:
@@ -263,8 +198,8 @@ async def plan(board: TheBoard, text: Text, parameters: Annotated[Plan, Query()]
 
 
 def _plan(board: Board, text: bytes, parameters: Plan) -> dict[str, Any]:
-    inputs = _read(text, parameters)
-    warnings = _warnings(board, inputs, unique_names=False)
+    inputs = read(text, parameters)
+    warnings = warnings_of(board, inputs, unique_names=False)
     catalogue = None
     if parameters.prices:
         catalogue, why = find_catalogue(board.settings, board.launcher.ledger)
@@ -277,11 +212,11 @@ def _plan(board: Board, text: bytes, parameters: Plan) -> dict[str, Any]:
 @router.post(
     "/submit",
     response_model=SubmittedDocument,
-    openapi_extra=_INPUT,
+    openapi_extra=INPUT,
     status_code=201,
     responses={
         200: {"model": SubmittedDocument, "description": "All of it existed before: nothing was entered."},
-        **_problems(409, 428),
+        **problems(409, 428),
     },
     summary="Enter jobs: all of the input or, where something is wrong, none",
 )
@@ -304,33 +239,16 @@ async def submit(
 
 
 def _submit(board: Board, text: bytes, parameters: Submit, key: str | None) -> dict[str, Any]:
-    inputs = _read(text, parameters)
+    inputs = read(text, parameters)
     order = order_of(inputs, parameters.wishes(key), board.settings.timezone, at_called="at")
-    _must_be_confirmed(order, parameters.confirm)
-    warnings = _warnings(board, inputs, unique_names=parameters.unique_names)
+    must_be_confirmed(order.groups, parameters.confirm)
+    warnings = warnings_of(board, inputs, unique_names=parameters.unique_names)
     receipts = order.enter(board.launcher)
     return {
         "batchId": order.batch,
         "jobs": [receipt.document() for receipt in receipts],
         "warnings": warnings,
     }
-
-
-def _read(text: bytes, parameters: PlanParameters) -> Inputs:
-    return read_inputs([("body", text)], parameters.count, parameters.allow_unknown_fields)
-
-
-def _warnings(board: Board, inputs: Inputs, *, unique_names: bool) -> list[str]:
-    found = inputs.warnings(board.settings.api_url, token_used=True, unique_names=unique_names)
-    if any(intake.token for intake in inputs.intakes):
-        found.append("the access token of the curl command is not used")
-    return found
-
-
-def _must_be_confirmed(order: Order, given: int | None) -> None:
-    total = len(order.entries)
-    if (reason := why_ask(order.groups)) and given != total:
-        raise NotConfirmedError(reason, total)
 
 
 def _unicode(header: str) -> str:
@@ -360,7 +278,7 @@ def jobs(
 
 
 @router.post(
-    "/cancel", response_model=ActsDocument, responses=_problems(404), summary="Take jobs or batches back"
+    "/cancel", response_model=ActsDocument, responses=problems(404), summary="Take jobs or batches back"
 )
 def cancel_many(
     board: TheBoard, ids: Annotated[list[Name], Body(embed=True, min_length=1, max_length=10_000)]
@@ -369,7 +287,7 @@ def cancel_many(
     return _acts(board.launcher.cancel(ids))
 
 
-@router.post("/retry", response_model=ActsDocument, responses=_problems(404), summary="Make jobs due again")
+@router.post("/retry", response_model=ActsDocument, responses=problems(404), summary="Make jobs due again")
 def retry_many(
     board: TheBoard, ids: Annotated[list[Name], Body(embed=True, min_length=1, max_length=10_000)]
 ) -> Any:
@@ -380,7 +298,7 @@ def retry_many(
 @router.get(
     "/jobs/{job_id:path}/wait",
     response_model=WaitedJobDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="One job, once it has ended (long poll)",
 )
 async def wait_for_job(board: TheBoard, show_script: ShowScript, job_id: JobId, timeout: Wait = 30.0) -> Any:  # noqa: ASYNC109
@@ -405,7 +323,7 @@ async def wait_for_job(board: TheBoard, show_script: ShowScript, job_id: JobId, 
 @router.post(
     "/jobs/{job_id:path}/cancel",
     response_model=ActsDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="Take a job back",
 )
 def cancel_job(board: TheBoard, job_id: JobId) -> Any:
@@ -417,7 +335,7 @@ def cancel_job(board: TheBoard, job_id: JobId) -> Any:
 @router.post(
     "/jobs/{job_id:path}/retry",
     response_model=ActsDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="Make a job due again",
 )
 def retry_job(board: TheBoard, job_id: JobId) -> Any:
@@ -426,7 +344,7 @@ def retry_job(board: TheBoard, job_id: JobId) -> Any:
     return _acts(board.launcher.retry([job_id]))
 
 
-class Resolution(_Parameters):
+class Resolution(Parameters):
     """What happened to an uncertain job: either the instance that was created, or that none was."""
 
     created: Name | None = Field(
@@ -439,7 +357,7 @@ class Resolution(_Parameters):
 @router.post(
     "/jobs/{job_id:path}/resolve",
     response_model=ResolvedDocument,
-    responses=_problems(404, 409),
+    responses=problems(404, 409),
     summary="Say what happened to an uncertain job",
 )
 def resolve_job(board: TheBoard, visitor: Admitted, job_id: JobId, what: Resolution) -> Any:
@@ -460,7 +378,7 @@ def resolve_job(board: TheBoard, visitor: Admitted, job_id: JobId, what: Resolut
 @router.get(
     "/jobs/{job_id:path}",
     response_model=JobDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="One job, with its history",
 )
 def job(board: TheBoard, show_script: ShowScript, job_id: JobId) -> Any:
@@ -481,7 +399,7 @@ def batches(board: TheBoard, after: Cursor = "", limit: Annotated[int, Query(ge=
 @router.get(
     "/batches/{batch_id:path}/wait",
     response_model=WaitedBatchDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="One batch, once all its jobs have ended (long poll)",
 )
 async def wait_for_batch(board: TheBoard, batch_id: BatchId, timeout: Wait = 30.0) -> Any:  # noqa: ASYNC109
@@ -512,7 +430,7 @@ async def wait_for_batch(board: TheBoard, batch_id: BatchId, timeout: Wait = 30.
     response_model=ExportDocument,
     responses={
         200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
-        **_problems(404),
+        **problems(404),
     },
     summary="What came of a batch: names, instances, errors",
 )
@@ -528,7 +446,7 @@ def export(board: TheBoard, batch_id: BatchId, format: Literal["json", "csv"] = 
 @router.post(
     "/batches/{batch_id:path}/cancel",
     response_model=ActsDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="Take a batch back",
 )
 def cancel_batch(board: TheBoard, batch_id: BatchId) -> Any:
@@ -539,7 +457,7 @@ def cancel_batch(board: TheBoard, batch_id: BatchId) -> Any:
 @router.post(
     "/batches/{batch_id:path}/retry",
     response_model=ActsDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="Make a batch's failed and cancelled jobs due again",
 )
 def retry_batch(board: TheBoard, batch_id: BatchId) -> Any:
@@ -550,7 +468,7 @@ def retry_batch(board: TheBoard, batch_id: BatchId) -> Any:
 @router.post(
     "/batches/{batch_id:path}/pause",
     response_model=BatchDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="Hold a batch",
 )
 def pause_batch(board: TheBoard, batch_id: BatchId) -> Any:
@@ -562,7 +480,7 @@ def pause_batch(board: TheBoard, batch_id: BatchId) -> Any:
 @router.post(
     "/batches/{batch_id:path}/resume",
     response_model=BatchDocument,
-    responses=_problems(404),
+    responses=problems(404),
     summary="Have a batch go on",
 )
 def resume_batch(board: TheBoard, batch_id: BatchId) -> Any:
@@ -572,7 +490,7 @@ def resume_batch(board: TheBoard, batch_id: BatchId) -> Any:
 
 
 @router.get(
-    "/batches/{batch_id:path}", response_model=BatchDocument, responses=_problems(404), summary="One batch"
+    "/batches/{batch_id:path}", response_model=BatchDocument, responses=problems(404), summary="One batch"
 )
 def batch(board: TheBoard, batch_id: BatchId) -> Any:
     """One batch, as it is now."""
