@@ -66,7 +66,16 @@ def flush() -> None:
 
 def active() -> bool:
     """Whether spans may go anywhere."""
-    return _provider is not None or "opentelemetry.trace" in sys.modules
+    if _provider is not None:
+        return True
+    sdk: Any = sys.modules.get(
+        "opentelemetry.sdk.trace"
+    )  # libraries load it, where it is installed: that alone says nothing
+    if sdk is None:
+        return False
+    from opentelemetry import trace
+
+    return isinstance(trace.get_tracer_provider(), sdk.TracerProvider)
 
 
 class Span:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from config import SettingsError, traces
-from harness import World, body, wait_until
+from harness import ROOT, World, body, wait_until
 from ledger.measures import CALL, Tally
 from notice_receiver import Receiver
 from sandbox.redis_server import RedisServer
@@ -76,6 +78,36 @@ def test_a_launch_over_http_is_one_trace_is_measured_and_is_logged_as_json(redis
         lines = [json.loads(line) for line in worker.log().splitlines()]
         assert {"time", "level", "logger", "process", "message"} <= lines[0].keys()
         assert any("ready" in line["message"] for line in lines)
+
+
+PRODUCER = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from launchq import Launcher
+import json, sys
+trace.set_tracer_provider(TracerProvider())
+with trace.get_tracer("mine").start_as_current_span("order") as span, Launcher() as launcher:
+    job = launcher.submit(json.loads(sys.argv[1]))
+    print(job.id, format(span.get_span_context().trace_id, "032x"))
+"""
+
+
+def test_a_producer_that_traces_by_itself_needs_no_setting(redis: RedisServer) -> None:
+    with World(redis) as world:
+        arguments = [sys.executable, "-c", PRODUCER, json.dumps(body())]
+        done = subprocess.run(
+            arguments,
+            check=False,
+            env=world.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stderr
+        job_id, trace_id = done.stdout.split()
+        place = world.launcher.ledger.redis.get(world.launcher.ledger.keys.trace(job_id))
+        assert str(place).split("-")[1] == trace_id
 
 
 def test_without_the_extra_a_setting_that_wants_traces_says_what_is_missing(
