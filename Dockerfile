@@ -13,7 +13,8 @@ WORKDIR /build
 RUN python -m venv --without-pip /opt/launchq
 # What launchq needs comes first, so that a change of our code does not install it again.
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = \
+      project['optional-dependencies']; print(*project['dependencies'], *extras['board'], *extras['otel'], sep='\n')" \
       > requirements.txt \
     && python -m pip --python /opt/launchq/bin/python install -c constraints.txt -r requirements.txt
 COPY README.md ./
@@ -23,7 +24,7 @@ COPY ledger/ ledger/
 COPY worker/ worker/
 COPY launchq/ launchq/
 COPY sandbox/ sandbox/
-RUN python -m pip --python /opt/launchq/bin/python install -c constraints.txt .
+RUN python -m pip --python /opt/launchq/bin/python install -c constraints.txt '.[board,otel]'
 
 FROM python:${PYTHON_VERSION}-slim
 RUN groupadd --gid 10001 launchq \

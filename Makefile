@@ -11,8 +11,8 @@ BENCH ?=
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-demo: $(VENV)/.installed  ## launch a small fleet on a simulated cloud, watch it, stop everything
-	$(BIN)/launchq demo
+demo: $(VENV)/.installed  ## launch a small fleet on a simulated cloud, watch it, stop everything; BOARD=1 shows it in a browser
+	$(BIN)/launchq demo $(if $(BOARD),--board)
 
 test: $(VENV)/.installed-test lint  ## lint, types and all tests
 	$(BIN)/python -m pytest -n 2
@@ -41,11 +41,11 @@ $(VENV)/bin/python:
 	  || { rm -rf $(VENV); echo "no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,board]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,board,otel,test]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -90,6 +90,16 @@ def _api_url(url: str) -> str:
         raise ValueError("must hold no user name or password; use LAUNCHQ_USERNAME and LAUNCHQ_PASSWORD")
     if parts.scheme == "http" and not is_local(parts.hostname):
         raise ValueError("must be https, since the token travels with every call; http is for localhost only")
+    return url.rstrip("/")
+
+
+def _traces(url: str) -> str:
+    if url:
+        parts = split(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be the URL of an OTLP collector over HTTP, such as http://127.0.0.1:4318")
+        if parts.username or parts.password:
+            raise ValueError("must hold no user name or password; use OTEL_EXPORTER_OTLP_HEADERS")
     return url.rstrip("/")
 
 
@@ -206,6 +216,8 @@ class Settings(BaseModel):
     timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Shanghai"
     notify: Addresses = None
     notify_on: Kinds = KINDS
+    log_format: Literal["text", "json"] = "text"
+    traces: Annotated[str, AfterValidator(_traces)] = Field("", repr=False)
 
     @property
     def broker(self) -> str:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from config import Settings, load
+from config import Settings, load, traces
 from ledger import Ledger, calls
 from ledger.calls import Account, Done, Limits
 from tasks.entries import Entry, identify
@@ -48,6 +48,7 @@ class Launcher:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load()
+        traces.begin(self.settings.traces, "launchq")
         self.ledger = Ledger.of(self.settings)
         self._celery: Celery | None = None
 
@@ -155,7 +156,10 @@ class Launcher:
         self, submissions: Sequence[Submission], *, batch: str = "", limits: Limits | None = None
     ) -> tuple[Receipt, ...]:
         """Enter submissions that are checked already, and wake the workers. `limits` are the batch's from then on."""
-        entered = self.ledger.enqueue(submissions, batch=batch, limits=limits)
+        with traces.span("launchq.submit", jobs=len(submissions), batch=batch) as span:
+            if span.place:
+                self.ledger.note_traces([one.id for one in submissions], span.place)
+            entered = self.ledger.enqueue(submissions, batch=batch, limits=limits)
         if entered.wake:
             self._wake()
         return entered.receipts

@@ -475,6 +475,31 @@ def read(job_ids: Sequence[str], *, vault: Vault) -> Call[list[Job | None]]:
     return Call(script("read"), job_ids, parse)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """Ids of jobs, and where the next page begins; `more` None: there is none."""
+
+    ids: tuple[str, ...]
+    more: str | None
+
+
+def page(
+    *, state: State | None, batch: str | None, text: str, after: str, limit: int, look: int = 2000
+) -> Call[Listed]:
+    """A page of jobs, the latest change first; `after` is where the one before ended ("" is the first).
+
+    Looks at `look` jobs at most, so that it holds up nobody: there may be more although it is not full.
+    """
+    time, _, last = after.partition("-")
+
+    def parse(reply: list[str]) -> Listed:
+        time, last, *ids = reply
+        return Listed(tuple(ids), f"{time}-{last}" if time else None)
+
+    args = (str(state or ""), batch or "", text, time, last, str(limit), str(look))
+    return Call(script("list"), args, parse)
+
+
 def tick(
     worker: str, *, credentials: str, has_api_key: bool, verify_delays: Sequence[float]
 ) -> Call[tuple[bool, float | None]]:
@@ -557,6 +582,18 @@ def status() -> Call[Account]:
 def batch(batch_id: str) -> Call[Batch | None]:
     """One batch, None where there is none."""
     return Call(script("batch"), (batch_id,), lambda reply: _batch(batch_id, pairs(reply)) if reply else None)
+
+
+def batches(*, after: str, limit: int) -> Call[tuple[tuple[Batch, ...], str | None]]:
+    """A page of batches, the newest first, and where the next begins (None: there is none); `after` is that of the one before."""
+    time, _, last = after.partition("-")
+
+    def parse(reply: list[Any]) -> tuple[tuple[Batch, ...], str | None]:
+        time, last, *found = reply
+        made = tuple(_batch(batch_id, pairs(flat)) for batch_id, flat in found if flat)
+        return made, f"{time}-{last}" if time else None
+
+    return Call(script("batches"), (time, last, str(limit)), parse)
 
 
 def _batch(batch_id: str, fields: dict[str, str]) -> Batch:

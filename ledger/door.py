@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol, Self, TypeVar, cast
 
 import redis
@@ -19,9 +20,10 @@ from redis.exceptions import NoScriptError, RedisError, WatchError
 from redis.retry import Retry
 
 from ledger import calls
-from ledger.calls import Call, Enqueued, Limits
+from ledger.calls import Call, Enqueued, Limits, Listed
 from ledger.durability import Durability
 from ledger.keys import Keys
+from ledger.passes import PASS_MARK, SESSION_SECONDS, Pass, digest_of, matching, new_secret
 from ledger.vault import PLAIN, SEALED, Vault
 from tasks.errors import LedgerError, NotFoundError, RefusedError
 from tasks.jobs import Batch, Job, Submission
@@ -44,6 +46,9 @@ DISK_PATIENCE = 2.0
 
 SEEN_SECONDS = 30 * 86400.0
 """How long an instance is remembered that the list no longer shows."""
+
+TRACE_SECONDS = 7 * 86400
+"""How long it is remembered which trace a job belongs to."""
 
 READ_AT_ONCE = 500
 """How many jobs one script call reads, so that no call holds up Redis for long."""
@@ -75,6 +80,18 @@ _FULL = {
 """Mark in an error of Redis -> what it means. Redis refuses all of a script, never a part."""
 SAMPLE = 100
 """Jobs of either kind at which `at_rest` looks."""
+
+
+LOOKS = 50
+"""How often one page has the ledger look at some more jobs, before it is given back as it is."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, and where the next page begins; `more` None: there is none."""
+
+    jobs: tuple[Job, ...]
+    more: str | None
 
 
 @dataclass(frozen=True)
@@ -237,23 +254,62 @@ class Ledger:
     def list_jobs(
         self, *, state: State | None = None, batch: str | None = None, limit: int = 100
     ) -> list[Job]:
-        """The jobs, the latest change first."""
-        if batch is not None:
-            ids = self.batch_job_ids(batch)
-        else:
-            with _translated():
-                pipeline = self.redis.pipeline(transaction=False)
-                for lane in cast("list[str]", self.redis.zrange(self.keys.lanes, 0, -1)):
-                    pipeline.zrange(self.keys.ready(lane), 0, -1)
-                for batch_id in cast("set[str]", self.redis.smembers(self.keys.holding)):
-                    pipeline.zrange(self.keys.held(batch_id), 0, -1)
-                for home in ("due", "leases", "ended"):
-                    pipeline.zrange(self.keys.base + home, 0, -1)
-                # A job that moves on meanwhile may be found twice.
-                ids = list(dict.fromkeys(job_id for part in pipeline.execute() for job_id in part))
-        jobs = [job for job in self.jobs(ids) if job is not None and state in (None, job.state)]
-        jobs.sort(key=lambda job: (job.updated_at, job.name), reverse=True)
-        return jobs[:limit] if limit else jobs
+        """The jobs, the latest change first; `limit` 0 is all."""
+        # A job that moves on meanwhile may be found twice.
+        found: dict[str, Job] = {}
+        after: str | None = ""
+        while after is not None and (not limit or len(found) < limit):
+            page = self.page(state=state, batch=batch, after=after, limit=limit or READ_AT_ONCE)
+            found.update((job.id, job) for job in page.jobs if state in (None, job.state))
+            after = page.more
+        return list(found.values())[:limit] if limit else list(found.values())
+
+    def page(
+        self,
+        *,
+        state: State | None = None,
+        batch: str | None = None,
+        text: str = "",
+        after: str = "",
+        limit: int = 100,
+    ) -> Page:
+        """A page of jobs, the latest change first: in this state, of this batch, with this text in the name (in any case).
+
+        `after` is the `more` of the page before. It may be shorter than `limit` (at most 500), even empty, and not the last.
+        """
+        jobs: list[Job] = []
+        listed = Listed((), after)
+        for _ in range(LOOKS):
+            call = calls.page(
+                state=state, batch=batch, text=text, after=listed.more or "", limit=limit - len(jobs)
+            )
+            listed = self.run(call)
+            jobs += [job for job in self.jobs(listed.ids) if job is not None]
+            if listed.more is None or len(jobs) >= limit:
+                break
+        return Page(tuple(jobs), listed.more)
+
+    def moves(self) -> dict[tuple[str, str], int]:
+        """What happened to jobs, and of what category ("" is none) -> how often, ever."""
+        with _translated():
+            kept = cast("dict[str, str]", self.redis.hgetall(self.keys.moves))
+        counted = {}
+        for what, times in kept.items():
+            event, _, category = what.partition(":")
+            counted[event, category] = int(times)
+        return counted
+
+    def measures(self) -> dict[str, str]:
+        """What workers have measured; see measures.py."""
+        with _translated():
+            return cast("dict[str, str]", self.redis.hgetall(self.keys.measures))
+
+    def note_traces(self, job_ids: Sequence[str], place: str) -> None:
+        """Note where the submission of these jobs stands in its trace. Before they are entered: a worker may be quick."""
+        with _translated(), cast("Any", self.redis).pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.set(self.keys.trace(job_id), place, ex=TRACE_SECONDS)
+            pipeline.execute()
 
     def last_event(self) -> str:
         """The id of the newest event, `0-0` where there is none."""
@@ -272,16 +328,8 @@ class Ledger:
         self, after: str, *, block: float | None = None, count: int = 1000
     ) -> list[tuple[str, dict[str, str]]]:
         """The events after this one; with `block`, waits that many seconds (at most 4) for the first."""
-        # Shorter than the socket's timeout: a quiet stream must not look like a dead Redis.
-        wait = None if block is None else max(1, round(min(block, SOCKET_TIMEOUT - 1) * 1000))
         with _translated():
-            reply = cast("Any", self.redis.xread({self.keys.events: after}, count=count, block=wait))
-        if not reply:
-            return []
-        streams = reply.items() if isinstance(reply, dict) else reply
-        [(_, entries)] = streams
-        # RESP3 wraps the entries of a stream in one more list.
-        return entries[0] if entries and isinstance(entries[0], list) else entries
+            return _events(self.redis.xread({self.keys.events: after}, count=count, block=_block(block)))
 
     def time(self) -> float:
         """Redis' time, in seconds since 1970: the one clock that all workers share."""
@@ -303,6 +351,29 @@ class Ledger:
         """A worker that stopped on purpose is not one that is missed."""
         with _translated():
             self.redis.zrem(self.keys.workers, worker)
+
+    def add_pass(self, name: str, *, full: bool) -> str:
+        """A new token of the board, which is told this once. RefusedError where there is one of this name."""
+        token = new_secret(PASS_MARK)
+        made = Pass(name, full, datetime.fromtimestamp(self.time(), UTC), digest_of(token))
+        with _translated():
+            new = self.redis.hsetnx(self.keys.passes, name, made.kept())
+        if not new:
+            raise RefusedError(f"there is a token of the name {name!r}: remove it, or choose another name")
+        return token
+
+    def passes(self) -> list[Pass]:
+        """The board's tokens, by name."""
+        with _translated():
+            kept = cast("dict[str, str]", self.redis.hgetall(self.keys.passes))
+        return [Pass.of(name, text) for name, text in sorted(kept.items())]
+
+    def remove_pass(self, name: str) -> None:
+        """Take a token back, and all sessions that began with it. NotFoundError where there is none of this name."""
+        with _translated():
+            gone = self.redis.hdel(self.keys.passes, name)
+        if not gone:
+            raise NotFoundError(f"there is no token of the name {name!r}")
 
     def at_rest(self) -> AtRest:
         """How the token and a sample of the jobs (the next due, the last ended) are kept."""
@@ -341,6 +412,22 @@ class Ledger:
             ):  # hosted servers often refuse CONFIG; the caller says that it does not know
                 configuration = cast("dict[str, str]", self.redis.config_get("appendfsync"))
         return {**information, **configuration, "latency": latency}
+
+
+def _block(seconds: float | None) -> int | None:
+    """How long a read of the stream may wait (ms). Shorter than the socket's timeout: a quiet stream must not look like a
+    dead Redis."""
+    return None if seconds is None else max(1, round(min(seconds, SOCKET_TIMEOUT - 1) * 1000))
+
+
+def _events(reply: Any) -> list[tuple[str, dict[str, str]]]:
+    """What XREAD says of one stream."""
+    if not reply:
+        return []
+    streams = reply.items() if isinstance(reply, dict) else reply
+    [(_, entries)] = streams
+    # RESP3 wraps the entries of a stream in one more list.
+    return entries[0] if entries and isinstance(entries[0], list) else entries
 
 
 def _refuse_contradictions(submissions: Sequence[Submission]) -> None:
@@ -384,6 +471,61 @@ class AsyncLedger:
             except NoScriptError:
                 reply = await self.redis.eval(call.script.text, 1, *arguments)
             return call.parse(reply)
+
+    async def add_measures(self, counts: Mapping[str, int]) -> None:
+        """Add what was measured (`Tally.take`) to what all workers have."""
+        with _translated():
+            pipeline = self.redis.pipeline(transaction=False)
+            for field, by in counts.items():
+                pipeline.hincrby(self.keys.measures, field, by)
+            await pipeline.execute()
+
+    async def traces(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Where the submissions of these jobs stand in their traces; only of those that are traced."""
+        with _translated():
+            places: Any = await self.redis.mget([self.keys.trace(job_id) for job_id in job_ids])
+        return {job_id: place for job_id, place in zip(job_ids, places, strict=True) if place}
+
+    async def last_event(self) -> str:
+        """The id of the newest event, `0-0` where there is none."""
+        with _translated():
+            newest: Any = await self.redis.xrevrange(self.keys.events, count=1)
+        return str(newest[0][0]) if newest else "0-0"
+
+    async def events(
+        self, after: str, *, block: float | None = None, count: int = 1000
+    ) -> list[tuple[str, dict[str, str]]]:
+        """As `Ledger.events`."""
+        with _translated():
+            reply = await self.redis.xread({self.keys.events: after}, count=count, block=_block(block))
+            return _events(reply)
+
+    async def pass_of(self, token: str) -> Pass | None:
+        """The pass that this token is, None where it is none."""
+        with _translated():
+            kept: Any = await self.redis.hgetall(self.keys.passes)
+        return matching(kept, digest_of(token))
+
+    async def begin_session(self, one: Pass) -> str:
+        """A new session with this pass: its id, for a cookie."""
+        session = new_secret()
+        with _translated():
+            await self.redis.set(self.keys.session(digest_of(session)), one.digest, ex=SESSION_SECONDS)
+        return session
+
+    async def pass_of_session(self, session: str) -> Pass | None:
+        """The pass of a session; None where it is over, or its token has been removed."""
+        with _translated():
+            pipeline = self.redis.pipeline(transaction=False)
+            pipeline.get(self.keys.session(digest_of(session)))
+            pipeline.hgetall(self.keys.passes)
+            digest, kept = await pipeline.execute()
+        return matching(kept, digest) if digest else None
+
+    async def end_session(self, session: str) -> None:
+        """Log a browser out."""
+        with _translated():
+            await self.redis.delete(self.keys.session(digest_of(session)))
 
     async def durability(self) -> Durability:
         """How this Redis writes to its disk. Looked up once a minute in each process."""

@@ -39,10 +39,23 @@ NAMES: Final = {
     "leases": "leases",
     # sorted set: job id -> when it ended (ms). Until `retention` after.
     "ended": "ended",
+    # sorted set: id of a job -> when it last changed (ms): of all but those that have waited in line ever since they were
+    # entered. A member goes with its job.
+    "changed": "changed",
+    # string: every job has its place in that order; missing in a ledger of before there was one, until it is listed. For ever.
+    "ordered": "ordered",
+    # hash: what happened to jobs, and of what category (`defer:throttled`) -> how often. For ever.
+    "moves": "moves",
+    # hash: what workers have measured, in buckets (measures.py). For ever.
+    "measures": "measures",
+    # string: where a job's submission stands in its trace; for jobs that were traced. Seven days.
+    "trace": "trace:",
     # hash: state -> number of jobs. For ever.
     "counts": "counts",
     # hash: one batch: total, createdAt and a count by state. Goes with its last job.
     "batch": "batch:",
+    # sorted set: id of each batch -> when it was made (ms). A member goes with its batch.
+    "batches": "batches",
     # sorted set: the jobs of a batch that may not be sent yet, since the batch is held or has as many calls in flight as it may,
     # by when they first fell due (ms). Gone when empty.
     "held": "held:",
@@ -92,6 +105,10 @@ NAMES: Final = {
     "told": "told:",
     # stream: every change of a job's state, the latest 100,000 or so.
     "events": "events",
+    # hash: name of a token of the board -> its SHA-256, and what it may do. Until it is removed.
+    "passes": "passes",
+    # string: SHA-256 of a browser's session at the board -> SHA-256 of the token that it began with. Twelve hours.
+    "session": "session:",
 }
 
 
@@ -145,9 +162,32 @@ class Keys:
         return self.base + NAMES["seen"]
 
     @property
+    def moves(self) -> str:
+        """hash: what happened to jobs -> how often"""
+        return self.base + NAMES["moves"]
+
+    @property
+    def measures(self) -> str:
+        """hash: what workers have measured, in buckets"""
+        return self.base + NAMES["measures"]
+
+    def trace(self, job_id: str) -> str:
+        """string: where a job's submission stands in its trace"""
+        return self.base + NAMES["trace"] + job_id
+
+    @property
     def events(self) -> str:
         """stream: every change of a job's state"""
         return self.base + NAMES["events"]
+
+    @property
+    def passes(self) -> str:
+        """hash: name of a token of the board -> its SHA-256, and what it may do"""
+        return self.base + NAMES["passes"]
+
+    def session(self, digest: str) -> str:
+        """string: SHA-256 of a browser's session -> SHA-256 of the token that it began with"""
+        return self.base + NAMES["session"] + digest
 
     @property
     def account(self) -> str:

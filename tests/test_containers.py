@@ -31,6 +31,7 @@ import yaml
 
 from config import Settings, load, seconds
 from config.settings import unknown_names
+from launchq.board.serve import is_loopback
 from launchq.cli import group
 from sandbox.ports import HeldPort
 from sandbox.redis_server import RedisServer, find_redis_binary
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKER = ROOT / "docker"
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
@@ -102,9 +104,12 @@ def test_redis_keeps_every_change_and_evicts_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_no_service_publishes_a_port_or_cannot_be_scaled(name: str) -> None:
+def test_no_service_is_open_to_the_network_or_cannot_be_scaled(name: str) -> None:
     service = SERVICES[name]
-    assert not service.keys() & {"ports", "container_name", "hostname", "privileged", "env_file"}
+    # Those for people, on the host's own address alone.
+    assert ("ports" in service) == (name in {"board", "grafana"})
+    assert all(port.startswith("127.0.0.1:${") for port in service.get("ports", []))
+    assert not service.keys() & {"container_name", "hostname", "privileged", "env_file"}
     assert service.get("network_mode") != "host"
     assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
     assert service["read_only"] is True
@@ -122,13 +127,16 @@ def test_who_waits_for_whom() -> None:
     healthy = {"condition": "service_healthy"}
     assert SERVICES["worker"]["depends_on"] == {"redis": healthy}
     assert SERVICES["sandbox-worker"]["depends_on"] == {"redis": healthy, "sandbox": healthy}
+    assert SERVICES["board"]["depends_on"] == {"redis": healthy}
+    assert SERVICES["prometheus"]["depends_on"] == {"board": healthy}
     assert SERVICES["redis"]["restart"] == SERVICES["worker"]["restart"] == "unless-stopped"
 
 
 def test_the_sandbox_starts_on_request_only_and_takes_no_real_worker_with_it() -> None:
     behind = {name for name, service in SERVICES.items() if service.get("profiles") == ["sandbox"]}
     assert behind == {"sandbox", "sandbox-worker"}
-    assert not any(service.get("profiles") for name, service in SERVICES.items() if name not in behind)
+    always = {name for name, service in SERVICES.items() if not service.get("profiles")}
+    assert always == {"redis", "worker", "board"}
     assert not any("worker" in SERVICES[name].get("depends_on", {}) for name in behind)
     assert SERVICES["sandbox-worker"]["network_mode"] == "service:sandbox"
 
@@ -147,7 +155,50 @@ def test_calls_in_flight_have_the_time_to_end(name: str) -> None:
     assert grace >= load(environment_of(name, {})).request_timeout + 10
 
 
-@pytest.mark.parametrize("name", ["worker", "sandbox-worker"])
+def test_the_board_demands_tokens_and_has_none_of_the_clouds_credentials() -> None:
+    options = SERVICES["board"]["command"]
+    assert not is_loopback(options[options.index("--host") + 1])
+    assert SERVICES["board"]["secrets"] == ["secret-key"]
+    settings = load(environment_of("board", {}))
+    assert settings.prefix == load(environment_of("worker", {})).prefix
+    [port] = SERVICES["board"]["ports"]
+    assert port.endswith(f":{options[options.index('--port') + 1]}")
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "", "192.168.1.5", "board", "localhost.example", "127.0.0.1.example"]
+)
+def test_whatever_is_not_this_machine_alone_is_not_loopback(host: str) -> None:
+    assert not is_loopback(host)
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.0.0.9", "::1")))
+
+
+def test_prometheus_asks_the_board_with_its_token_and_grafana_asks_prometheus() -> None:
+    [job] = yaml.safe_load((DOCKER / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    [target] = job["static_configs"]
+    [port] = SERVICES["board"]["ports"]
+    assert target["targets"] == [f"board:{port.rpartition(':')[2]}"]
+    assert job["authorization"] == {"credentials_file": "/run/secrets/board-token"}
+    assert SERVICES["prometheus"]["secrets"] == ["board-token"]
+    [source] = yaml.safe_load((DOCKER / "grafana/datasource.yml").read_text(encoding="utf-8"))["datasources"]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    [provider] = yaml.safe_load((DOCKER / "grafana/dashboards.yml").read_text(encoding="utf-8"))["providers"]
+    mounted = dict(mount.split(":")[:2][::-1] for mount in SERVICES["grafana"]["volumes"])
+    assert provider["options"]["path"] == "/etc/grafana/dashboards"
+    assert mounted["/etc/grafana/dashboards/launchq.json"] == "./docker/grafana/launchq.json"
+    dashboard = json.loads((DOCKER / "grafana/launchq.json").read_text(encoding="utf-8"))
+    for panel in dashboard["panels"]:
+        assert all(target["datasource"]["uid"] == source["uid"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_file_that_is_mounted_is_there(name: str) -> None:
+    for mount in SERVICES[name].get("volumes", []):
+        source = mount.partition(":")[0]
+        assert source in COMPOSE["volumes"] or (source.startswith("./docker/") and (ROOT / source).is_file())
+
+
+@pytest.mark.parametrize("name", ["worker", "sandbox-worker", "board"])
 def test_every_variable_is_a_setting(name: str) -> None:
     values = environment_of(name, {})
     assert all(variable.startswith("LAUNCHQ_") for variable in values)
@@ -239,7 +290,7 @@ def test_every_command_that_is_named_exists() -> None:
         command: click.Command = group
         context = click.Context(group)
         arguments = list(words)
-        while isinstance(command, click.Group):
+        while isinstance(command, click.Group) and not arguments[0].startswith("-"):
             inner = command.get_command(context, arguments.pop(0))
             assert inner is not None, words
             command = inner
@@ -318,7 +369,7 @@ def test_the_wheel_that_the_image_builds_holds_every_file(tmp_path: Path) -> Non
 
 
 def test_the_image_can_import_what_it_needs() -> None:
-    """Only with what `pip install .` brings: tools of the tests hide what is missing there."""
+    """Only with what `pip install .[board,otel]` brings: tools of the tests hide what is missing there."""
     script = """
 import importlib, importlib.abc, importlib.metadata, json, sys
 allowed = set(json.loads(sys.argv[1]))
@@ -351,11 +402,13 @@ for name in sys.argv[2:]:
 
 
 def runtime_distributions() -> set[str]:
-    """The distributions that `pip install .` brings, by the metadata of those installed here."""
+    """The distributions that `pip install .[board,otel]` brings, by the metadata of those installed here."""
     packaging = pytest.importorskip("packaging.requirements")
     found: set[str] = {"launchq"}
     seen: set[tuple[str, str]] = set()
-    pending = [(requirement, "") for requirement in PROJECT["project"]["dependencies"]]
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted_here = [*PROJECT["project"]["dependencies"], *extras["board"], *extras["otel"]]
+    pending = [(requirement, "") for requirement in wanted_here]
     while pending:
         text, extra = pending.pop()
         requirement = packaging.Requirement(text)

@@ -243,6 +243,12 @@ class TestWhatIsLoaded:
         assert "celery" in loaded
         assert not loaded & {*HTTP, "rich"}
 
+    def test_nothing_is_traced_where_nobody_asks_for_it(self) -> None:
+        """redis-py loads OpenTelemetry by itself where it is installed; we do not, and that alone sends nothing."""
+        modules = "worker.shift, worker.app, launchq.board.app, config.traces"
+        loaded_after(f"import {modules}\nassert not config.traces.active()")
+        assert "opentelemetry" not in loaded_after("import config.traces; config.traces.begin('', 'x')")
+
     def test_what_is_remembered_and_what_is_pure_stand_alone(self) -> None:
         assert not loaded_after("import tasks.states, tasks.verdicts, tasks.retry, tasks.jobs") & (
             {*HTTP, "celery", "redis", *MAY_IMPORT} - {"tasks"}

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from celery.exceptions import Reject
 from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
     celeryd_init,
     worker_init,
     worker_process_init,
+    worker_process_shutdown,
     worker_ready,
     worker_shutdown,
     worker_shutting_down,
 )
 
-from config import Settings, load
+from config import Settings, SettingsError, load, traces
 from config.celery_settings import celery_settings, submit_queues, wake_up_queue
-from config.logs import quiet_libraries
+from config.logs import quiet_libraries, write_json
 from ledger import version
 from worker import stop
 
@@ -152,6 +155,10 @@ def _get_ready(**_: Any) -> None:
     from worker.messages import Channel
 
     quiet_libraries()
+    try:
+        traces.must_be_there(settings_of_process().traces)
+    except SettingsError as error:
+        raise SystemExit(f"launchq: this worker does not start: {error}") from None
     _refuse_an_evicting_redis()
     # When the broker's connection breaks while a message is unacknowledged, kombu 5.7 trips over its own closed
     # connection: an AttributeError that ends the whole worker. Counted as what it means, a lost connection, Celery
@@ -177,6 +184,24 @@ def _refuse_an_evicting_redis() -> None:
         ledger.close()
     if why:
         raise SystemExit(f"launchq: this worker does not start: {why}")
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def _write_json(logger: logging.Logger, **_: Any) -> None:
+    if settings_of_process().log_format == "json":
+        write_json(logger)
+
+
+@worker_process_init.connect
+def _begin_traces(**_: Any) -> None:
+    # In each child, after the fork: what sends them is a thread.
+    traces.begin(settings_of_process().traces, "launchq-worker")
+
+
+@worker_process_shutdown.connect
+def _end_traces(**_: Any) -> None:
+    traces.flush()
 
 
 worker_process_init.connect(stop.note_parent)

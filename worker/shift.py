@@ -18,14 +18,15 @@ import random
 import socket
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from config import Settings
+from config import Settings, traces
 from ledger import AsyncLedger, calls
 from ledger.calls import AccountNews, Claim, Claimed, HeldToken, Report
 from ledger.durability import Durability
+from ledger.measures import CALL, SHIFT, Tally
 from tasks.errors import LedgerError
 from tasks.retry import GIVEN_BACK, UNOPENED, UNSENT, Outcome, RetryPolicy, decide
 from tasks.states import Event
@@ -69,18 +70,22 @@ RESERVE_PATIENCE = 0.5
 BROKER_PATIENCE = 5.0
 """Seconds for the broker to say whether messages wait."""
 
+MEASURES_SECONDS = 5.0
+"""How often what was measured is written down, beside at a shift's end."""
+
 LEDGER_PATIENCE = 0.2
 """Seconds between tries while Redis is out of reach."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A claimed job, with what its claim says of it: until when its call may begin, and whether it is on Redis' disk."""
+    """A claimed job, with what its claim says of it: until when its call may begin, whether it is on Redis' disk, and its trace."""
 
     job: Claimed
     token: HeldToken | None
     send_before: float
     on_disk: asyncio.Task[bool] | None
+    traced: asyncio.Task[dict[str, str]] | None
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,11 @@ class Shift:
         self._refused = 0
         self._taken = ""
         self._something_ended = asyncio.Event()
+        self._tally = Tally()
+        self._made = 0
+        self._told = clock.now()
+        # Of traced attempts that have ended and are not written down yet: where each stands in its trace, and when it ended (ns).
+        self._ended: dict[tuple[str, str], tuple[str, int]] = {}
         self._claim_id = ""
         self._claim_began = 0.0
         self._first = True
@@ -237,8 +247,11 @@ class Shift:
         """Start the calls for what was claimed, and see to the token, to lookups and to help."""
         send_before = self._claim_began + LEASE_MARGIN / 2
         on_disk = asyncio.create_task(self._on_disk(self._claim_id)) if claim.jobs else None
+        traced = asyncio.create_task(self._traces(claim.jobs)) if claim.jobs and traces.active() else None
         self._claim_id = ""
-        self._reserve.extend(Taken(job, claim.token, send_before, on_disk) for job in self._openable(claim))
+        self._reserve.extend(
+            Taken(job, claim.token, send_before, on_disk, traced) for job in self._openable(claim)
+        )
         if claim.why in ("paused", "blocked", "token", "version"):
             self._give_back(0)
         if claim.token_sealed and claim.why == "listing":
@@ -346,29 +359,48 @@ class Shift:
             logger.warning("cannot ask the broker for waiting messages: %s", error)
             return False
 
+    async def _traces(self, jobs: Sequence[Claimed]) -> dict[str, str]:
+        try:
+            return await self._ledger.traces([job.id for job in jobs])
+        except Exception as error:  # noqa: BLE001 (whatever it is, no call is to be lost for its trace)
+            logger.debug("these attempts begin traces of their own: %s", error)
+            return {}
+
     async def _attempt(self, taken: Taken) -> bool:
         """One create call. Whether it created an instance."""
         job = taken.job
+        parent = "" if taken.traced is None else (await taken.traced).get(job.id, "")
+        with traces.span("launchq.attempt", parent, job=job.id, attempt=job.attempt) as span:
+            outcome = await self._outcome(taken)
+            span.set(event=outcome.event, category=outcome.category)
+        if span.place:
+            self._ended[job.id, job.attempt] = span.place, traces.now()
+        self._reports.append(Report(job.id, job.attempt, outcome))
+        self._something_ended.set()
+        return outcome.event is Event.CREATE
+
+    async def _outcome(self, taken: Taken) -> Outcome:
+        job = taken.job
         try:
             safe = taken.on_disk is None or await taken.on_disk
-            outcome = await self._submit(job, taken.token, taken.send_before) if safe else UNSENT
+            return await self._submit(job, taken.token, taken.send_before) if safe else UNSENT
         except Exception as error:  # whatever went wrong in here, the call may have been made
             logger.exception("job %s: the attempt itself failed", job.id)
-            outcome = Outcome(
+            return Outcome(
                 Event.DOUBT,
                 Verdict.UNKNOWN,
                 f"launchq failed during the create call ({type(error).__name__})",
                 spends=True,
             )
-        self._reports.append(Report(job.id, job.attempt, outcome))
-        self._something_ended.set()
-        return outcome.event is Event.CREATE
 
     async def _submit(self, job: Claimed, token: HeldToken | None, send_before: float) -> Outcome:
         credential = self._api_key or self._credential_of(token)
         if credential is None or job.request is None or clock.now() > send_before:
             return UNSENT
+        began = clock.now()
         judgement = judge(await self._cloud.create(job.body, credential), self._rules)
+        self._tally.add(CALL, clock.now() - began)
+        self._made += 1
         if judgement.verdict is Verdict.AUTH_EXPIRED:
             if token is not None:
                 self._refused = max(self._refused, int(token.version))
@@ -419,9 +451,14 @@ class Shift:
         written = reports[: len(states)]
         del reports[: len(states)]
         self._taken = ""
+        if clock.now() - self._told > MEASURES_SECONDS:
+            self._told = clock.now()
+            self._keep(self._background, self._tell_measures())
         if self._refused == refused:
             self._refused = 0
         for report, state in zip(written, states, strict=True):
+            if ended := self._ended.pop((report.id, report.attempt), None):
+                traces.note("launchq.settle", *ended, job=report.id, state=state)
             if state == "surplus":
                 logger.error(
                     "job %s: attempt %s created %s after it had been given up; look in the console",
@@ -450,7 +487,15 @@ class Shift:
             what = report.outcome.instance_id or f"no instance known ({report.outcome.event})"
             logger.error("job %s, attempt %s, could not be written down: %s", report.id, report.attempt, what)
 
+    async def _tell_measures(self) -> None:
+        try:
+            await self._ledger.add_measures(self._tally.take())
+        except LedgerError as error:
+            logger.debug("what was measured is lost: %s", error)
+
     async def _leave(self, *, more: bool) -> None:
+        self._tally.add(SHIFT, self._made)
+        self._keep(self._background, self._tell_measures())
         if more:
             await self._call_others()
         if self._background:

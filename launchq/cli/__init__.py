@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "resolve": "act",
     "pause": "act",
     "resume": "act",
+    "board": "board",
     "auth": "auth",
     "notify": "notify",
     "doctor": "doctor",

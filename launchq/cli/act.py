@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import click
 
 from launchq.cli.options import json_option
-from launchq.cli.output import Exit, account_document, account_line, note, print_json
+from launchq.cli.output import Exit, account_line, note, print_json
+from launchq.documents import account_document
 from launchq.launcher import Launcher
 from ledger.calls import Done
-from tasks.errors import RefusedError
 
 _SAID = {
     "cancelled": "cancelled",
@@ -76,7 +75,10 @@ def resolve_command(id_: str, created: str | None, not_created: bool, reason: st
         raise click.UsageError("say either --created INSTANCE_ID or --not-created")
     with Launcher() as launcher:
         if created is not None:
-            _must_exist(launcher, created)
+            from launchq.evidence import must_exist
+
+            if doubt := must_exist(launcher.settings, launcher.ledger, created):
+                note(f"warning: {doubt}")
         job = launcher.resolve(id_, created=created, reason=reason)
     if as_json:
         print_json(job.document())
@@ -131,20 +133,6 @@ def _act_on(
         click.echo(f"{batch or 'account'}\t{what.format(resume=resume)}")
     if account.state != "open":
         note(f"account: {account_line(account)}")
-
-
-def _must_exist(launcher: Launcher, instance_id: str) -> None:
-    from worker.instances import ask_once
-
-    listing = asyncio.run(ask_once(launcher.settings, launcher.ledger))
-    if instance_id in listing.instances:
-        return
-    if listing.flaw:
-        note(f"warning: it could not be checked that {instance_id} exists: {listing.flaw}")
-        return
-    raise RefusedError(
-        f"the account has no instance {instance_id}: its list shows {len(listing.instances)} others. Nothing was changed"
-    )
 
 
 def _tell(ids: tuple[str, ...], results: dict[str, Done], *, too_late: str, as_json: bool) -> Exit:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from launchq.cli.options import json_option
-from launchq.cli.output import account_document, account_line, local, print_json
+from launchq.cli.output import account_line, local, print_json
+from launchq.documents import account_document
 
 
 @click.group("auth")

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import re
-import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 
 import click
 
 from launchq.cli.follow import Tally, follow, how_it_ended
 from launchq.cli.options import Duration, json_option
 from launchq.cli.output import Exit, counts_line, print_json
+from launchq.documents import export_csv, export_rows
 from launchq.launcher import Launcher
-from tasks.jobs import Job
-
-COLUMNS = ("name", "instanceName", "id", "state", "instanceId", "category", "message")
 
 
 @click.command("watch")
@@ -85,30 +79,8 @@ def export_command(id_: str, form: str, as_json: bool) -> None:
     with Launcher() as launcher:
         batch = launcher.batch(id_)
         jobs = launcher.list_jobs(batch=batch.id, limit=0)
-    rows = _rows(jobs)
+    rows = export_rows(jobs)
     if as_json or form == "json":
         print_json({"batchId": batch.id, "jobs": rows})
         return
-    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-
-
-def _rows(jobs: Sequence[Job]) -> list[dict[str, str | None]]:
-    return [
-        {
-            "name": job.name,
-            "instanceName": job.sent_name,
-            "id": job.id,
-            "state": str(job.state),
-            "instanceId": job.instance_id,
-            "category": job.error.category if job.error else None,
-            "message": job.error.message if job.error else None,
-        }
-        for job in sorted(jobs, key=lambda job: (_by_number(job.name), job.created_at, job.id))
-    ]
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """What sorts `a-9` before `a-10`."""
-    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"([0-9]{1,18})", name)]
+    click.echo(export_csv(rows), nl=False)

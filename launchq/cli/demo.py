@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import click
 
-from launchq.cli.local import world
+from launchq.cli.local import board_option, world
 from launchq.cli.options import json_option
 from launchq.cli.output import Exit, note, print_jobs, print_json
+from tasks.jobs import Batch, Job
 from tasks.states import State
 
 FLEET = 6
 """Instances of the demo's fleet, beside the example of the API's document and the one that is rejected."""
+
+FLEET_SHOWN = 24
+"""The same with the board: so many, one a second, that there is something to look at."""
 
 LONGEST = 120.0
 """Seconds after which the demo gives up."""
 
 
 @click.command("demo")
+@board_option
 @json_option
-def demo_command(as_json: bool) -> Exit:
+def demo_command(with_board: bool, as_json: bool) -> Exit:
     """Launch a small fleet on a simulated cloud, watch it to its end, and stop everything again.
 
     Needs no account and reaches no network: Redis, the cloud and the worker run on this machine while it lasts.
     On purpose, one call is throttled, one answer is lost, the login expires once, and the API rejects one request.
+    With --board the fleet is larger and takes its time, everything stays until Ctrl-C, and the board shows it.
 
     \b
     Example:
@@ -43,6 +50,8 @@ def demo_command(as_json: bool) -> Exit:
             fresh=True,
             log_file=str(log),
             verify_delays="1,2,4",
+            with_board=with_board,
+            rate_limit="1/s" if with_board else "",
         ) as running:
             assert running.sandbox is not None
             os.environ.update(running.environment)
@@ -56,15 +65,25 @@ def demo_command(as_json: bool) -> Exit:
             from launchq.launcher import Launcher
 
             with Launcher() as launcher:
-                batch = launcher.submit_many(_bodies(), batch="demo")
+                fleet = FLEET_SHOWN if with_board else FLEET
+                batch = launcher.submit_many(_bodies(fleet), batch="demo")
                 note(
                     f"{batch.total} jobs entered. Going wrong on purpose: an expired login, a throttled call, a lost answer, "
                     "a rejection."
                 )
                 jobs = follow(launcher, [batch.id], timeout=LONGEST, quiet=as_json)
-            created = len(running.sandbox.instances())
-        if not all(job.ended for job in jobs):
-            note(log.read_text(encoding="utf-8", errors="replace"))
+            if not all(job.ended for job in jobs):
+                note(log.read_text(encoding="utf-8", errors="replace"))
+            as_planned = _tell(batch, jobs, len(running.sandbox.instances()), fleet, as_json=as_json)
+            if with_board:
+                note("The board stays, and takes more: Ctrl-C stops everything.")
+                with suppress(KeyboardInterrupt):
+                    running.worker.wait()
+    return Exit.DONE if as_planned else Exit.UNEXPECTED
+
+
+def _tell(batch: Batch, jobs: list[Job], created: int, fleet: int, *, as_json: bool) -> bool:
+    """Show how it ended; whether that is as it was planned."""
     order = {receipt.id: place for place, receipt in enumerate(batch.jobs)}
     jobs.sort(key=lambda job: order[job.id])
     if as_json:
@@ -76,11 +95,10 @@ def demo_command(as_json: bool) -> Exit:
     note(
         f"{launched} launched, {failed} rejected as planned; the simulated cloud counts {created} instances."
     )
-    as_planned = launched == FLEET + 1 and failed == 1 and created == launched
-    return Exit.DONE if as_planned else Exit.UNEXPECTED
+    return launched == fleet + 1 and failed == 1 and created == launched
 
 
-def _bodies() -> list[dict[str, Any]]:
+def _bodies(size: int) -> list[dict[str, Any]]:
     import json
 
     example: dict[str, Any] = json.loads(
@@ -88,6 +106,6 @@ def _bodies() -> list[dict[str, Any]]:
     )
     fleet = [
         {**example, "name": f"trainer-{number:02}", "isSpotInstance": number > 3}
-        for number in range(1, FLEET + 1)
+        for number in range(1, size + 1)
     ]
     return [example, *fleet, {**example, "name": "rejected-on-purpose"}]

@@ -28,6 +28,12 @@ STOP_MARGIN = 10.0
 processes_option = click.option(
     "--processes", type=click.IntRange(1, 256), metavar="N", help="Child processes; default: one a core."
 )
+board_option = click.option(
+    "--board",
+    "with_board",
+    is_flag=True,
+    help="Start the board too, and say where it is (see `launchq board`).",
+)
 level_option = click.option(
     "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="How much to log."
 )
@@ -57,7 +63,7 @@ def worker_command(processes: int | None, log_level: str) -> None:
     """
     from config import load
 
-    load()  # what is wrong with the settings is said here, in plain words
+    settings = load()  # what is wrong with the settings is said here, in plain words
     from worker.app import app
 
     arguments = [
@@ -69,6 +75,8 @@ def worker_command(processes: int | None, log_level: str) -> None:
         "--hostname",
         f"launchq-{os.getpid()}@%h",
     ]
+    if settings.log_format == "json":
+        arguments.insert(0, "--quiet")  # without Celery's banner, which is no log
     if processes:
         arguments += ["--concurrency", str(processes)]
     app.worker_main(arguments)
@@ -92,9 +100,10 @@ def sandbox_command(arguments: tuple[str, ...]) -> int:
 @click.option(
     "--sandbox", "with_sandbox", is_flag=True, help="Start a simulated cloud too, and launch on it."
 )
+@board_option
 @processes_option
 @level_option
-def up_command(with_sandbox: bool, processes: int | None, log_level: str) -> Exit:
+def up_command(with_sandbox: bool, with_board: bool, processes: int | None, log_level: str) -> Exit:
     """Run everything on this machine until Ctrl-C: a throwaway Redis (unless LAUNCHQ_REDIS_URL is set) and a worker.
 
     \b
@@ -103,7 +112,9 @@ def up_command(with_sandbox: bool, processes: int | None, log_level: str) -> Exi
     """
     from config import load
 
-    with world(with_sandbox=with_sandbox, processes=processes, log_level=log_level) as running:
+    with world(
+        with_sandbox=with_sandbox, with_board=with_board, processes=processes, log_level=log_level
+    ) as running:
         note("Everything runs. In another terminal:")
         if running.redis_url != load().redis_url:
             note(f"  export LAUNCHQ_REDIS_URL={running.redis_url}")
@@ -128,8 +139,11 @@ def world(
     fresh: bool = False,
     log_file: str | None = None,
     verify_delays: str = "",
+    with_board: bool = False,
+    rate_limit: str = "",
 ) -> Iterator[World]:
-    """A Redis unless one is named (`fresh`: in any case), a worker, and with `with_sandbox` a simulated cloud."""
+    """A Redis unless one is named (`fresh`: in any case), a worker, with `with_sandbox` a simulated cloud, and with
+    `with_board` the board, which says where it is."""
     from config import load
     from config.settings import without_password
     from sandbox.redis_server import RedisNotFoundError, RedisServer
@@ -153,6 +167,8 @@ def world(
         note(f"Redis: {without_password(redis_url)}")
         if verify_delays:
             _set(environment, VERIFY_DELAYS=verify_delays)
+        if rate_limit:
+            _set(environment, RATE_LIMIT=rate_limit)
         cloud = None
         if with_sandbox:
             from sandbox.options import CloudOptions
@@ -175,7 +191,31 @@ def world(
         # A session of its own: Ctrl-C at the terminal reaches us, and we stop things in their order.
         worker = subprocess.Popen(arguments, env=environment, start_new_session=True, stdout=log, stderr=log)
         stack.callback(_stop, worker, settings.request_timeout + STOP_MARGIN)
+        if with_board:
+            stack.callback(_stop, _start_board(environment), STOP_MARGIN)
         yield World(redis_url, environment, worker, cloud)
+
+
+def _start_board(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """The board on its usual port, or on any where that is taken."""
+    from launchq.cli.board import PORT, require_extra
+
+    require_extra()
+    port = PORT if _is_free(PORT) else 0
+    arguments = [sys.executable, "-m", "launchq", "board", "--port", str(port)]
+    return subprocess.Popen(arguments, env=environment, start_new_session=True)
+
+
+def _is_free(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _refuse_a_ledger_in_use(settings: Settings) -> None:
@@ -196,17 +236,7 @@ def _refuse_a_ledger_in_use(settings: Settings) -> None:
 
 def _redis_on_a_good_port(server: type[RedisServer], *, any_port: bool) -> RedisServer:
     """On Redis' usual port where that is free, so that other terminals find it without being told."""
-    import socket
-
-    if not any_port:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", 6379))
-            except OSError:
-                return server()
-        return server(port=6379)
-    return server()
+    return server(port=6379) if not any_port and _is_free(6379) else server()
 
 
 def _set(environment: dict[str, str], **settings: str) -> None:

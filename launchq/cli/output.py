@@ -14,7 +14,7 @@ import click
 
 from config import SettingsError
 from tasks.errors import InputError, LaunchqError, LedgerError, SealedError
-from tasks.jobs import Job, rfc3339
+from tasks.jobs import Job
 from tasks.states import State
 from tasks.verdicts import Verdict
 
@@ -198,41 +198,3 @@ def lane_line(lane: LaneView) -> str:
 def local(time: datetime | None) -> str:
     """A time as a person here reads it."""
     return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def account_document(account: Account) -> dict[str, Any]:
-    """The account at a glance, in JSON."""
-    return {
-        "account": {
-            "state": account.state,
-            "reason": account.reason,
-            "message": account.message,
-            "since": rfc3339(account.since),
-            "until": rfc3339(account.until),
-        },
-        "token": {
-            "present": account.token["present"],
-            "source": account.token["source"],
-            "storedAt": rfc3339(account.token["storedAt"]),
-            "expiresAt": rfc3339(account.token["expiresAt"]),
-        },
-        "counts": {str(state): count for state, count in account.counts.items()},
-        "workers": [
-            {"name": name, "lastSeenSeconds": round(age, 1)} for name, age in account.workers.items()
-        ],
-        "nextDueAt": rfc3339(account.next_due),
-        "lanes": [
-            {
-                "name": lane.name,
-                "state": lane.state,
-                "due": lane.due,
-                "width": lane.width,
-                "inFlight": lane.in_flight,
-                "probeAt": rfc3339(lane.probe_at),
-                "since": rfc3339(lane.since),
-                "message": lane.message,
-            }
-            for lane in account.lanes
-        ],
-        "ledgerVersion": account.version,
-    }

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
+from config import load
 from launchq.cli.inputs import count_option, read_files, unknown_option
 from launchq.cli.options import json_option, show_script_option
 from launchq.cli.output import note, print_json
 from tasks.catalogue import IN_STOCK, Catalogue, estimate
-from tasks.entries import Entry
-from tasks.errors import LedgerError, RefusedError
+from tasks.errors import RefusedError
 from tasks.plan import Group, grouped, why_ask
-from tasks.request import HOURLY_CHARGE_MODES, redacted
+from tasks.request import HOURLY_CHARGE_MODES
 
 
 @click.command("plan")
@@ -59,20 +57,16 @@ def plan_command(
     if not files:
         raise click.UsageError("Missing argument 'FILE...'.")
     inputs = read_files(files, count, allow_unknown_fields)
-    batch, warnings = inputs.batch(None), inputs.warnings()
+    inputs.batch(None)
+    warnings = inputs.warnings(load().api_url)
     for warning in warnings:
         note(f"warning: {warning}")
     groups = grouped(inputs.entries)
     catalogue = _catalogue() if prices else None
     if as_json:
-        print_json(
-            {
-                "batchId": batch,
-                "jobs": [_job(entry, show_script=show_script) for entry in inputs.entries],
-                "groups": [_document(group, catalogue) for group in groups],
-                "warnings": warnings,
-            }
-        )
+        from launchq.plans import plan_document
+
+        print_json(plan_document(inputs, warnings, catalogue, show_script=show_script))
         return
     print_groups(groups, catalogue)
     total = len(inputs.entries)
@@ -167,43 +161,10 @@ def _in_all(groups: Sequence[Group], catalogue: Catalogue) -> str:
 def _catalogue() -> Catalogue:
     """The catalogue, or an empty one; then why is said."""
     from launchq.launcher import Launcher
-    from worker.offers import ask_catalogue
+    from launchq.plans import find_catalogue
 
     with Launcher() as launcher:
-        try:
-            found = asyncio.run(ask_catalogue(launcher.settings, launcher.ledger))
-        except LedgerError as error:
-            note(f"stock and prices are unknown: there is no token to ask with, {error}")
-            return Catalogue({})
-    if isinstance(found, Catalogue):
-        return found
-    note(f"stock and prices are unknown: {found.why}")
-    return Catalogue({})
-
-
-def _job(entry: Entry, *, show_script: bool) -> dict[str, Any]:
-    body = entry.request.wire()
-    return {
-        "entry": entry.identity,
-        "name": entry.request.name,
-        "policy": entry.policy.document(show_script=show_script),
-        "request": body if show_script else redacted(body),
-    }
-
-
-def _document(group: Group, catalogue: Catalogue | None) -> dict[str, Any]:
-    request = group.request
-    document: dict[str, Any] = {
-        "count": group.count,
-        "instanceTypeId": request.instance_type_id,
-        "region": request.region,
-        "billing": request.wire()["billing"],
-        "isSpotInstance": request.is_spot_instance,
-        "firstName": request.name,
-        "lastName": group.last,
-    }
-    if catalogue is not None:
-        offer = catalogue.offer(request)
-        cost = estimate(offer, request, group.count)
-        document |= {"stock": offer.stock, "pricePerHour": cost.per_hour, "priceOfPeriod": cost.period}
-    return document
+        found, why = find_catalogue(launcher.settings, launcher.ledger)
+    if why:
+        note(f"stock and prices are unknown: {why}")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +11,6 @@ from launchq.cli.options import Duration, EventId, json_option, show_script_opti
 from launchq.cli.output import (
     INTERRUPTED,
     Exit,
-    account_document,
     account_line,
     counts_line,
     lane_line,
@@ -22,9 +21,10 @@ from launchq.cli.output import (
     print_jobs,
     print_json,
 )
+from launchq.documents import account_document, event_document
 from launchq.launcher import Launcher
 from tasks.errors import NotFoundError
-from tasks.jobs import Batch, Job, moment, rfc3339
+from tasks.jobs import Batch, Job, moment
 from tasks.request import request_differences
 from tasks.states import IN_DOUBT, State
 
@@ -172,7 +172,7 @@ def events_command(after: str, count: int, following: bool, as_json: bool) -> No
         ledger = launcher.ledger
         events = ledger.events(after, count=count) if after else ledger.latest_events(count)
         if as_json and not following:
-            print_json({"events": [_event(*event) for event in events]})
+            print_json({"events": [event_document(*event) for event in events]})
             return
         last = events[-1][0] if events else after or ledger.last_event()
         while True:
@@ -276,15 +276,11 @@ def _print_history(job: Job) -> None:
         click.echo(f"  {local(one.at)}  {about}")
 
 
-def _event(event_id: str, fields: dict[str, str]) -> dict[str, Any]:
-    return {"id": event_id, "at": rfc3339(moment(event_id.partition("-")[0])), **fields}
-
-
 def _print_event(event_id: str, fields: dict[str, str], *, as_json: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(_event(event_id, fields), ensure_ascii=False))
+        click.echo(json.dumps(event_document(event_id, fields), ensure_ascii=False))
         return
     rest = "\t".join(
         f"{name}={fields[name]}" for name in ("reason", "instanceId", "batchId") if name in fields

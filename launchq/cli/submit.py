@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -21,9 +18,7 @@ from launchq.cli.output import (
     print_json,
 )
 from launchq.cli.plan import confirm
-from tasks.entries import placed
 from tasks.intake import Intake
-from tasks.plan import grouped
 
 
 @click.command("submit")
@@ -130,67 +125,38 @@ def submit_command(
         raise click.UsageError("either --at or --in")
     if timeout is not None and not wait_for_end:
         raise click.UsageError("--timeout goes with --wait")
-    from launchq.launcher import Launcher, checked_batch, new_id
+    from launchq.launcher import Launcher
+    from launchq.orders import Wishes, order_of
     from ledger.calls import Limits
-    from tasks.jobs import Job, Submission
+    from tasks.jobs import Job
 
+    settings = load()
     inputs = read_files(files, count, allow_unknown_fields)
-    entries = inputs.entries
-    batch = inputs.batch(batch)
-    if batch is not None:
-        checked_batch(batch)
-    elif max_parallel is not None or stop_after_failures is not None:
+    limits = Limits(max_parallel, stop_after_failures)
+    if inputs.batch(batch) is None and limits != Limits():
         raise click.UsageError("--max-parallel and --stop-after-failures go with a batch: give --batch NAME")
-    keys: list[str | None] = [None] * len(entries)
-    if key is not None:
-        # The first entry has the key itself, so that a file that has grown finds the job of its first submission.
-        keys = [key, *(f"{key}:{entry.identity}" if key else key for entry in entries[1:])]
-    if spot is not None:
-        entries = tuple(
-            replace(entry, request=entry.request.model_copy(update={"is_spot_instance": spot}))
-            for entry in entries
-        )
-    options: dict[str, Any] = {
-        "max_attempts": max_attempts,
-        "unique_names": unique_names or None,
-        "wait_for_capacity": wait_capacity,
-        "until": until,
-        "not_before": at if in_ is None else timedelta(seconds=in_),
-    }
-    given = {name: value for name, value in options.items() if value is not None}
-    entries = tuple(replace(entry, policy=replace(entry.policy, **given)) for entry in entries)
-    for warning in inputs.warnings(token_used=use_token, unique_names=unique_names):
+    wishes = Wishes(
+        batch=batch,
+        key=key,
+        spot=spot,
+        max_attempts=max_attempts,
+        unique_names=unique_names,
+        wait_for_capacity=wait_capacity,
+        until=until,
+        at=at,
+        delay=in_,
+        late_ok=late_ok,
+        limits=limits,
+        allow_unknown=allow_unknown_fields,
+    )
+    order = order_of(inputs, wishes, settings.timezone)
+    for warning in inputs.warnings(settings.api_url, token_used=use_token, unique_names=unique_names):
         note(f"warning: {warning}")
-
-    def submissions(now: datetime, *, late_ok: bool) -> list[Submission]:
-        zone = ZoneInfo(load().timezone)
-        return [
-            Submission.of(
-                entry.request,
-                new_id(),
-                entry=entry.identity if batch else "",
-                key=one,
-                policy=entry.policy,
-                allow_unknown=allow_unknown_fields,
-            )
-            for entry, one in zip(
-                placed(entries, zone=zone, now=now, late_ok=late_ok, option="--at" if at else ""),
-                keys,
-                strict=True,
-            )
-        ]
-
-    submissions(datetime.now(UTC), late_ok=True)  # what is wrong is said before anybody is asked for anything
-    confirm(grouped(entries), yes=yes)
+    confirm(order.groups, yes=yes)
     with Launcher() as launcher:
         if use_token:
             _use_token(launcher, inputs.intakes)
-        now = datetime.fromtimestamp(launcher.ledger.time(), UTC)
-        receipts = launcher.enqueue(
-            submissions(now, late_ok=late_ok),
-            batch=batch or "",
-            limits=Limits(max_parallel, stop_after_failures),
-        )
+        receipts = order.enter(launcher)
         documents = [receipt.document() for receipt in receipts]
         old = sum(receipt.duplicate for receipt in receipts)
         note(f"{len(receipts) - old} entered" + (f", {old} existed already" if old else ""))
@@ -225,7 +191,7 @@ def submit_command(
                     + ("\tduplicate" if receipt.duplicate else "")
                 )
     if as_json:
-        print_json({"batchId": batch, "jobs": documents})
+        print_json({"batchId": order.batch, "jobs": documents})
     return code
 
 

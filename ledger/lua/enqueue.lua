@@ -71,6 +71,9 @@ if check then
 end
 
 mark_version()
+if redis.call('EXISTS', key('counts')) == 0 then
+  redis.call('SET', key('ordered'), '1')
+end
 for field, value in pairs({maxParallel = ARGV[4], stopAfter = ARGV[5]}) do
   if value == '0' then
     redis.call('HDEL', key('batch', batch), field)
@@ -123,8 +126,13 @@ for at = first_job, #ARGV, FIELDS do
       if entered == 0 then
         notice_begin(batch, now)
       end
-      redis.call('HSETNX', key('batch', batch), 'createdAt', whole(now))
+      if redis.call('HSETNX', key('batch', batch), 'createdAt', whole(now)) == 1 then
+        redis.call('ZADD', key('batches'), now, batch)
+      end
       redis.call('HINCRBY', key('batch', batch), 'total', 1)
+    end
+    if state == 'scheduled' then
+      redis.call('ZADD', key('changed'), now, id)  -- its place in line is another time (list.lua)
     end
     count(state, batch, 1)
     tell(id, state, nil, nil, batch)

@@ -438,6 +438,8 @@ function move(id, event, now, look, set, by)
     end
   end
   redis.call('HSET', job, unpack(fields))
+  redis.call('ZADD', key('changed'), now, id)
+  redis.call('HINCRBY', key('moves'), event .. ':' .. (set.category or ''), 1)
   if new ~= old[1] then
     if old[2] and ENDS[old[1]] and not ENDS[new] then
       notice_begin(old[2], now)

@@ -41,6 +41,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
       redis.call('HDEL', key('entries', batch), job[4] or '')
       if redis.call('HINCRBY', key('batch', batch), 'total', -1) <= 0 then
         redis.call('DEL', key('batch', batch), key('held', batch))
+        redis.call('ZREM', key('batches'), batch)
       end
     end
     local instances = {job[5] or nil}
@@ -61,6 +62,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('ended'), '-inf', old, 'LIMI
     end
     redis.call('DEL', key('job', id), key('history', id))
     redis.call('ZREM', key('ended'), id)
+    redis.call('ZREM', key('changed'), id)
     forgotten = forgotten + 1
   end
 end

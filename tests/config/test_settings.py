@@ -63,6 +63,8 @@ class TestDefaults:
             ("timezone", "Asia/Shanghai"),
             ("notify", None),
             ("notify_on", ("batchDone", "jobFailed", "needsPerson", "capacityArrived")),
+            ("log_format", "text"),
+            ("traces", ""),
         ],
     )
     def test_each(self, name: str, value: Any) -> None:
@@ -73,6 +75,23 @@ class TestDefaults:
             mark.args[1][i][0] for mark in TestDefaults.test_each.pytestmark for i in range(len(mark.args[1]))
         }
         assert set(Settings.model_fields) == tested - {"broker"} | {"broker_url"}
+
+
+class TestWhatIsSeen:
+    def test_a_collector_is_named_by_its_url(self) -> None:
+        assert load({"LAUNCHQ_TRACES": "http://otel:4318/"}).traces == "http://otel:4318"
+
+    @pytest.mark.parametrize(
+        "url", ["otel:4318", "grpc://otel:4317", "http://", "https://me:hunter2@otel:4318"]
+    )
+    def test_anything_else_is_refused_and_not_repeated(self, url: str) -> None:
+        message = refused({"LAUNCHQ_TRACES": url})
+        assert message.startswith("LAUNCHQ_TRACES: must ")
+        assert "hunter2" not in message
+
+    def test_logs_are_text_or_json(self) -> None:
+        assert load({"LAUNCHQ_LOG_FORMAT": "json"}).log_format == "json"
+        assert "'text' or 'json'" in refused({"LAUNCHQ_LOG_FORMAT": "xml"})
 
 
 class TestWhereTheyComeFrom:

@@ -51,14 +51,14 @@ UNTOUCHED = ["listing"]
 """The keys of a box in which nothing has been done: its instances have been listed."""
 
 LASTING = {
-    "account", "logins", "counts", "token", "workers", "events", "due", "leases", "ended",
+    "account", "logins", "counts", "changed", "moves", "batches", "passes", "token", "workers", "events", "due", "leases", "ended",
     "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "held", "holding", "deadlines", "rate",
-    "notify",
+    "notify", "measures", "ordered",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
 """Keys that go by themselves, long after their last use."""
-PASSING = {"claim", "wake", "watch", "login", "lookup", "told"}
+PASSING = {"claim", "wake", "watch", "login", "lookup", "told", "session", "trace"}
 """Keys that must go by themselves."""
 
 
@@ -473,6 +473,14 @@ class Box:
                 if kind_of(name) == "choices"
             },
         )
+        changed = dict(self.redis.zrange(self.keys.base + "changed", 0, -1, withscores=True))
+        unmoved = jobs.keys() - changed.keys()
+        assert changed == {
+            job_id: int(job["updatedAt"]) for job_id, job in jobs.items() if job_id not in unmoved
+        }
+        for job in (jobs[job_id] for job_id in unmoved):
+            assert (job["state"], job["attempt"]) == (State.QUEUED, "0")
+            assert job["updatedAt"] == job["createdAt"] == job["arrived"].partition(".")[0]
         audit_held(jobs, self.held(), set(self.redis.smembers(self.keys.base + "holding")))
         openings = self.openings()
         for name in names:
@@ -497,6 +505,7 @@ class Box:
         batches = {fields["batchId"] for fields in jobs.values() if "batchId" in fields}
         assert batches == {name.removeprefix("batch:") for name in names if kind_of(name) == "batch"}
         assert {name.removeprefix("entries:") for name in names if kind_of(name) == "entries"} <= batches
+        assert set(self.redis.zrange(self.keys.base + "batches", 0, -1)) == batches
         for batch in batches:
             members = {job_id: fields for job_id, fields in jobs.items() if fields.get("batchId") == batch}
             audit_batch(

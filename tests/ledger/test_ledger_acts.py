@@ -297,7 +297,7 @@ class TestTidy:
         assert box.tidy(retention=0) == 1
         assert box.ledger.jobs([job_id]) == [None]
         left = {name for name in box.names() if not name.startswith("claim:")}
-        assert left <= {"account", "counts", "events", "wake", "listing", "seen"}
+        assert left <= {"account", "counts", "ordered", "moves", "events", "wake", "listing", "seen"}
         assert set(box.redis.hvals(box.keys.base + "counts")) == {"0"}
 
     @pytest.mark.parametrize("state", sorted(set(State) - ENDS))
@@ -412,7 +412,7 @@ class TestTidy:
         box.wait_for_time(box.now())
         assert box.tidy() == len(State) + 3
         assert set(box.picture()) == {
-            "counts", "events", "token", "workers", "account", "listing", "seen", f"lane:{LANE}",
+            "counts", "ordered", "moves", "events", "token", "workers", "account", "listing", "seen", f"lane:{LANE}",
         }  # fmt: skip
 
 

@@ -623,7 +623,7 @@ class TestCancelled:
             box.settle(sold_out(box.take()))
         assert [done.what for done in box.cancel(job_id)] == ["cancelled"]
         own = {f"job:{job_id}", f"history:{job_id}", f"template:{box.own_fields(job_id)['template']}"}
-        left = {*own, "ended", "counts", "events", "account", *UNTOUCHED}
+        left = {*own, "ended", "changed", "counts", "moves", "ordered", "events", "account", *UNTOUCHED}
         assert set(box.picture(without=["lane"])) == left
 
     def test_the_others_of_its_lane_are_served_as_before(self, box: Box) -> None:

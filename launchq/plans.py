@@ -1,0 +1,66 @@
+"""What would be launched, as a document, and what the cloud says of stock and prices."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from config import Settings
+from launchq.inputs import Inputs
+from ledger import Ledger
+from tasks.catalogue import Catalogue, estimate
+from tasks.entries import Entry
+from tasks.errors import LedgerError
+from tasks.plan import Group, grouped
+from tasks.request import redacted
+
+
+def plan_document(
+    inputs: Inputs, warnings: list[str], catalogue: Catalogue | None, *, show_script: bool
+) -> dict[str, Any]:
+    """What would be launched, each and by kind; with a catalogue, also what it would cost."""
+    return {
+        "batchId": inputs.batch(None),
+        "jobs": [_job(entry, show_script=show_script) for entry in inputs.entries],
+        "groups": [_group(group, catalogue) for group in grouped(inputs.entries)],
+        "warnings": warnings,
+    }
+
+
+def find_catalogue(settings: Settings, ledger: Ledger) -> tuple[Catalogue, str]:
+    """Stock and prices; an empty catalogue where they are not to be had, and why. One call to the cloud, which only reads."""
+    from worker.offers import ask_catalogue
+
+    try:
+        found = asyncio.run(ask_catalogue(settings, ledger))
+    except LedgerError as error:
+        return Catalogue({}), f"there is no token to ask with, {error}"
+    return (found, "") if isinstance(found, Catalogue) else (Catalogue({}), found.why)
+
+
+def _job(entry: Entry, *, show_script: bool) -> dict[str, Any]:
+    body = entry.request.wire()
+    return {
+        "entry": entry.identity,
+        "name": entry.request.name,
+        "policy": entry.policy.document(show_script=show_script),
+        "request": body if show_script else redacted(body),
+    }
+
+
+def _group(group: Group, catalogue: Catalogue | None) -> dict[str, Any]:
+    request = group.request
+    document: dict[str, Any] = {
+        "count": group.count,
+        "instanceTypeId": request.instance_type_id,
+        "region": request.region,
+        "billing": request.wire()["billing"],
+        "isSpotInstance": request.is_spot_instance,
+        "firstName": request.name,
+        "lastName": group.last,
+    }
+    if catalogue is not None:
+        offer = catalogue.offer(request)
+        cost = estimate(offer, request, group.count)
+        document |= {"stock": offer.stock, "pricePerHour": cost.per_hour, "priceOfPeriod": cost.period}
+    return document
