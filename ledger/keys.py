@@ -103,6 +103,14 @@ NAMES: Final = {
     "delivery": "delivery:",
     # string: an address was told of this a short time ago: for how long it is not told again, and until when. Minutes.
     "told": "told:",
+    # hash: one recurring schedule: when it comes up, and what became of its last trigger. Until it is removed.
+    "schedule": "schedule:",
+    # sorted set: name of a schedule -> its next trigger (ms), +inf while it is paused. Until it is removed.
+    "schedules": "schedules",
+    # list: the entries of one schedule, 250 in each element. Goes with its schedule.
+    "launches": "launches:",
+    # string: which worker is running one schedule's trigger. Two seconds.
+    "firing": "firing:",
     # stream: every change of a job's state, the latest 100,000 or so.
     "events": "events",
     # hash: name of a token of the board -> its SHA-256, and what it may do. Until it is removed.

@@ -212,15 +212,19 @@ worker_shutting_down.connect(stop.ask)
 def _start_pulse(**_: Any) -> None:
     from worker.notices import Notices
     from worker.pulse import Pulse
+    from worker.timetable import Timetable
 
     Pulse.start_one(settings_of_process(), wake_up=wake_up)
     Notices.start_one(settings_of_process())
+    Timetable.start_one(settings_of_process(), wake_up=wake_up)
 
 
 @worker_shutdown.connect
 def _stop_pulse(**_: Any) -> None:
     from worker.notices import Notices
     from worker.pulse import Pulse
+    from worker.timetable import Timetable
 
     Notices.stop_one()
+    Timetable.stop_one()
     Pulse.stop_one()

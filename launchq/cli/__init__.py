@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "pause": "act",
     "resume": "act",
     "board": "board",
+    "schedule": "schedule",
     "auth": "auth",
     "notify": "notify",
     "doctor": "doctor",
