@@ -75,7 +75,7 @@ class Timetable(threading.Thread):
         wait = 0.0
         while not self._stopping.wait(wait):
             try:
-                wait = self._look()
+                wait = self.look()
                 self._lost = False
             except OutdatedError:
                 wait = LOOK_SECONDS  # which the pulse has said
@@ -85,7 +85,7 @@ class Timetable(threading.Thread):
                     self._lost = True
                 wait = LOOK_SECONDS
 
-    def _look(self) -> float:
+    def look(self) -> float:
         """Run all that is due; the seconds until the next look."""
         while not self._stopping.is_set():
             now = time.monotonic()

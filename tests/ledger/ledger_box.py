@@ -53,12 +53,12 @@ UNTOUCHED = ["listing"]
 LASTING = {
     "account", "logins", "counts", "changed", "moves", "batches", "passes", "token", "workers", "events", "due", "leases", "ended",
     "owners", "seen", "flying", "doubted", "listing", "ready", "lanes", "choices", "openings", "held", "holding", "deadlines", "rate",
-    "notify", "measures", "ordered",
+    "notify", "measures", "ordered", "schedule", "schedules", "launches",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
 FADING = {"lane"}
 """Keys that go by themselves, long after their last use."""
-PASSING = {"claim", "wake", "watch", "login", "lookup", "told", "session", "trace"}
+PASSING = {"claim", "wake", "watch", "login", "lookup", "told", "session", "trace", "firing"}
 """Keys that must go by themselves."""
 
 
