@@ -150,7 +150,8 @@ def run(launcher: Launcher, name: str) -> Run:
     batch = batch_of(one, now, by_hand=True)
     receipts: list[Receipt] = []
     for text in _parts(launcher, one):
-        receipts += launcher.enqueue(submissions(text, late=timedelta(0), new_id=new_id), batch=batch)
+        jobs = submissions(text, late=timedelta(0), new_id=new_id)
+        receipts += launcher.enqueue(jobs, batch=batch, limits=calls.limits_of(one))
     launcher.ledger.run(calls.by_hand(one, now, batch))
     return Run(batch, tuple(receipts))
 
@@ -177,6 +178,8 @@ def _differences(launcher: Launcher, old: Schedule, timing: Timing, parts: Seque
         ("deadline", f"{was.deadline:g} s", f"{now.deadline:g} s"),
         ("overlap", was.overlap, now.overlap),
         ("catch-up", was.catch_up, now.catch_up),
+        ("calls in flight", was.max_parallel or "any", now.max_parallel or "any"),
+        ("failures before the rest is held", was.stop_after or "any", now.stop_after or "any"),
     ):
         if before != after:
             yield f"{what} (there: {before}, here: {after})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ledger.calls import Call, newer_ledger
+from ledger.calls import Call, Limits, milliseconds, newer_ledger, pairs
 from ledger.scripts import script
 from tasks.errors import OutdatedError
 from tasks.jobs import moment
@@ -44,6 +44,8 @@ def put(
         "deadline": str(round(timing.deadline * 1000)),
         "overlap": str(timing.overlap),
         "catchUp": str(timing.catch_up),
+        "maxParallel": str(timing.max_parallel or 0),
+        "stopAfter": str(timing.stop_after or 0),
         "jobs": str(jobs),
         "parts": str(len(parts)),
     }
@@ -58,7 +60,7 @@ def schedules(*names: str) -> Call[list[Schedule]]:
     return Call(
         script("schedule_list"),
         names,
-        lambda reply: [Schedule.from_redis(name, score, _pairs(flat)) for name, score, flat in reply],
+        lambda reply: [Schedule.from_redis(name, score, pairs(flat)) for name, score, flat in reply],
     )
 
 
@@ -75,13 +77,13 @@ def take(asker: str, *, lasts: float, without: Iterable[str] = ()) -> Call[tuple
         if len(reply) == 2:
             return None, wait
         now, _, name, score, flat, busy = reply
-        schedule = Schedule.from_redis(name, score, _pairs(flat))
+        schedule = Schedule.from_redis(name, score, pairs(flat))
         trigger, at = schedule.next, moment(now)
         assert trigger is not None
         assert at is not None
         return Taken(schedule, trigger, at, busy or None), wait
 
-    return Call(script("schedule_take"), (asker, _length(lasts), *without), parse)
+    return Call(script("schedule_take"), (asker, milliseconds(lasts), *without), parse)
 
 
 def part(schedule: Schedule, index: int, *, asker: str = "", lasts: float = 0.0) -> Call[str | None]:
@@ -90,7 +92,7 @@ def part(schedule: Schedule, index: int, *, asker: str = "", lasts: float = 0.0)
     With an `asker`, its turn is kept for so many seconds more; None also where that is over, or the trigger is done.
     """
     trigger = _ms(schedule.next) if asker else ""
-    args = (schedule.name, schedule.revision, str(index), asker, trigger, _length(lasts))
+    args = (schedule.name, schedule.revision, str(index), asker, trigger, milliseconds(lasts))
     return Call(script("schedule_part"), args, lambda reply: reply)
 
 
@@ -108,6 +110,11 @@ def let_go(taken: Taken, *, asker: str, error: str = "") -> Call[bool]:
     """Give back a turn, and note why the trigger could not be run."""
     args = (taken.schedule.name, taken.schedule.revision, asker, _ms(taken.trigger), error)
     return Call(script("schedule_let_go"), args, bool)
+
+
+def limits_of(schedule: Schedule) -> Limits:
+    """What each batch of a schedule may do at once."""
+    return Limits(schedule.timing.max_parallel, schedule.timing.stop_after)
 
 
 def by_hand(schedule: Schedule, at: datetime, batch: str) -> Call[bool]:
@@ -130,14 +137,6 @@ def remove(name: str) -> Call[bool]:
     return Call(script("schedule_remove"), (name,), bool)
 
 
-def _pairs(flat: Sequence[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
 def _ms(time: datetime | None) -> str:
     """A time as sorted sets hold it; None is never."""
     return "+inf" if time is None else str(round(time.timestamp() * 1000))
-
-
-def _length(seconds: float) -> str:
-    return str(round(seconds * 1000))

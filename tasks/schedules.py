@@ -53,12 +53,17 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Timing:
-    """When the batches of a schedule are made. `deadline`: how late a missed one may still be made, in seconds."""
+    """When the batches of a schedule are made. `deadline`: how late a missed one may still be made, in seconds.
+
+    `max_parallel`, `stop_after`: calls in flight of one batch, and jobs of it that fail before the rest is held; None is any number.
+    """
 
     cron: Cron
     deadline: float = 3600.0
     overlap: Overlap = Overlap.ALLOW
     catch_up: CatchUp = CatchUp.LAST
+    max_parallel: int | None = None
+    stop_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class Schedule:
             int(fields["deadline"]) / 1000,
             Overlap(fields["overlap"]),
             CatchUp(fields["catchUp"]),
+            int(fields.get("maxParallel", "0")) or None,
+            int(fields.get("stopAfter", "0")) or None,
         )
         last = None
         trigger, at = moment(fields.get("lastTrigger")), moment(fields.get("lastAt"))
@@ -133,6 +140,8 @@ class Schedule:
             "deadline": self.timing.deadline,
             "overlap": str(self.timing.overlap),
             "catchUp": str(self.timing.catch_up),
+            "maxParallel": self.timing.max_parallel,
+            "stopAfterFailures": self.timing.stop_after,
             "paused": self.paused,
             "next": None if self.paused else rfc3339(self.next),
             "last": None

@@ -138,7 +138,7 @@ class Timetable(threading.Thread):
                 return False
             text = self._ledger.vault.open(sealed)
             jobs = submissions(text, late=taken.now - taken.trigger, new_id=lambda: str(uuid.uuid4()))
-            if self._ledger.enqueue(jobs, batch=batch).wake:
+            if self._ledger.enqueue(jobs, batch=batch, limits=schedules.limits_of(taken.schedule)).wake:
                 # Without it, a pulse finds them.
                 with suppress(Exception):
                     self._wake_up()

@@ -13,6 +13,18 @@ from config.settings import patience
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else."
 )
+max_parallel_option = click.option(
+    "--max-parallel",
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    help="With a batch: at most N of its calls in flight at once; 0 is any number.",
+)
+stop_after_option = click.option(
+    "--stop-after-failures",
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    help="With a batch: once N of its jobs have failed, hold the rest until `launchq resume`; 0 is never.",
+)
 show_script_option = click.option(
     "--show-script", is_flag=True, help="Show init scripts, which may hold secrets."
 )

@@ -11,7 +11,7 @@ import click
 
 from config import load
 from launchq.cli.inputs import count_option, read_files, unknown_option
-from launchq.cli.options import Duration, json_option
+from launchq.cli.options import Duration, json_option, max_parallel_option, stop_after_option
 from launchq.cli.output import note, print_json
 from launchq.cli.plan import confirm
 from tasks.jobs import rfc3339
@@ -67,6 +67,8 @@ def schedule_command() -> None:
     is_flag=True,
     help="Add - and 8 characters of the job's id to the name sent: its instance is then known for certain.",
 )
+@max_parallel_option
+@stop_after_option
 @unknown_option
 @click.option("--replace", "replaces", is_flag=True, help="Replace a schedule of this name.")
 @click.option(
@@ -86,6 +88,8 @@ def add_command(
     catch_up: str,
     count: int,
     unique_names: bool,
+    max_parallel: int | None,
+    stop_after_failures: int | None,
     allow_unknown_fields: bool,
     replaces: bool,
     yes: bool,
@@ -111,13 +115,15 @@ def add_command(
         deadline,
         Overlap(overlap),
         CatchUp(catch_up),
+        max_parallel or None,
+        stop_after_failures or None,
     )
     inputs = read_files(files, count, allow_unknown_fields)
     entries = inputs.entries
     if unique_names:
         entries = tuple(replace(entry, policy=replace(entry.policy, unique_names=True)) for entry in entries)
     schedules.check(name, entries, timing)
-    for warning in inputs.warnings(unique_names=unique_names):
+    for warning in inputs.warnings(settings.api_url, unique_names=unique_names):
         note(f"warning: {warning.removesuffix('; --use-token uses it')}")
     if any(intake.batch for intake in inputs.intakes):
         note(f"the file's batch is not used: each run makes a batch of its own, {name}@...")

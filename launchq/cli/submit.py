@@ -9,7 +9,7 @@ import click
 
 from config import load
 from launchq.cli.inputs import count_option, read_files, unknown_option
-from launchq.cli.options import Duration, Patience, json_option
+from launchq.cli.options import Duration, Patience, json_option, max_parallel_option, stop_after_option
 from launchq.cli.output import (
     INTERRUPTED,
     Exit,
@@ -61,18 +61,8 @@ from tasks.intake import Intake
 )
 @click.option("--in", "in_", type=Duration(), metavar="TIME", help="Not before so long from now: 10m, 2h.")
 @click.option("--late-ok", is_flag=True, help="With --at: a time in the past means now.")
-@click.option(
-    "--max-parallel",
-    type=click.IntRange(0, 100_000),
-    metavar="N",
-    help="With a batch: at most N of its calls in flight at once; 0 is any number.",
-)
-@click.option(
-    "--stop-after-failures",
-    type=click.IntRange(0, 100_000),
-    metavar="N",
-    help="With a batch: once N of its jobs have failed, hold the rest until `launchq resume`; 0 is never.",
-)
+@max_parallel_option
+@stop_after_option
 @unknown_option
 @click.option(
     "--use-token", is_flag=True, help="Use the token of a pasted curl command for all workers from now on."

@@ -98,12 +98,12 @@ def killed_in(timetable: Timetable, part: int, monkeypatch: pytest.MonkeyPatch) 
     """This worker dies when it is about to enter that part."""
     enqueue, done = timetable._ledger.enqueue, 0
 
-    def dying(many: list[Submission], *, batch: str = "") -> Any:
+    def dying(many: list[Submission], **how: Any) -> Any:
         nonlocal done
         if done == part:
             raise Killed
         done += 1
-        return enqueue(many, batch=batch)
+        return enqueue(many, **how)
 
     monkeypatch.setattr(timetable._ledger, "enqueue", dying)
     with pytest.raises(Killed):
@@ -186,12 +186,12 @@ def test_two_workers_in_one_trigger_make_one_batch_and_the_slow_one_enters_no_mo
     enqueue, entered, go_on = slow._ledger.enqueue, threading.Event(), threading.Event()
     parts = []
 
-    def pausing(group: list[Submission], *, batch: str = "") -> Any:
+    def pausing(group: list[Submission], **how: Any) -> Any:
         parts.append(len(group))
         if len(parts) == 2:
             entered.set()
             assert go_on.wait(20)
-        return enqueue(group, batch=batch)
+        return enqueue(group, **how)
 
     monkeypatch.setattr(slow._ledger, "enqueue", pausing)
     thread = threading.Thread(target=slow.look)
@@ -266,9 +266,9 @@ def test_a_schedule_replaced_while_it_is_run_enters_nothing_of_either_any_more(
     worker = station.timetable("w")
     enqueue = worker._ledger.enqueue
 
-    def replaced_meanwhile(group: list[Submission], *, batch: str = "") -> Any:
+    def replaced_meanwhile(group: list[Submission], **how: Any) -> Any:
         station.add("other", replace=True)
-        return enqueue(group, batch=batch)
+        return enqueue(group, **how)
 
     monkeypatch.setattr(worker._ledger, "enqueue", replaced_meanwhile)
     worker.look()
@@ -319,16 +319,21 @@ def test_a_batch_of_that_name_with_other_contents_fails_the_run_and_not_the_sche
     assert station.next() > station.box.now()
 
 
-def test_a_small_schedule_does_not_wait_for_a_large_one(station: Station) -> None:
+def test_a_small_schedule_does_not_wait_for_a_large_one(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
     station.add(*many(PART + 1), name="large")
     station.add(name="small")
     large, small = station.falls_due("large", ago=1), station.falls_due("small")
     entered: list[str] = []
     worker = station.timetable("w")
     enqueue = worker._ledger.enqueue
-    worker._ledger.enqueue = lambda group, *, batch="": (entered.append(batch), enqueue(group, batch=batch))[
-        1
-    ]  # type: ignore[method-assign]
+
+    def noted(group: list[Submission], **how: Any) -> Any:
+        entered.append(how["batch"])
+        return enqueue(group, **how)
+
+    monkeypatch.setattr(worker._ledger, "enqueue", noted)
     worker.look()
     assert entered == [small, large, large]
 

@@ -106,7 +106,7 @@ def fields(low: int, high: int) -> st.SearchStrategy[str]:
 
 CRONS = st.tuples(fields(0, 59), fields(0, 23), fields(1, 28), fields(1, 12), fields(0, 7)).map(" ".join)
 ZONES = st.sampled_from([BERLIN, NEW_YORK, LORD_HOWE, SHANGHAI, "UTC", "Africa/Cairo", "America/St_Johns"])
-MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
+MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 (its way)
 
 
 @settings(deadline=None)
