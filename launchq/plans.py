@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from config import Settings
 from launchq.inputs import Inputs
 from ledger import Ledger
 from tasks.catalogue import Catalogue, estimate
-from tasks.entries import Entry
+from tasks.entries import Entry, placed
 from tasks.errors import LedgerError
 from tasks.plan import Group, grouped
 from tasks.request import redacted
@@ -25,6 +28,27 @@ def plan_document(
         "groups": [_group(group, catalogue) for group in grouped(inputs.entries)],
         "warnings": warnings,
     }
+
+
+def with_starts(inputs: Inputs, timezone: str) -> tuple[Inputs, list[str]]:
+    """The inputs with the times at which they start read, and warnings of times that lie in the past by this machine's clock.
+
+    InputError where a text is no time. A time without an offset is one of the zone of that IANA name.
+    """
+    zone, now = ZoneInfo(timezone), datetime.now(UTC)
+    entries, past = [], []
+    for entry in placed(inputs.entries, zone=zone, now=now, late_ok=True):
+        start = entry.policy.not_before
+        if isinstance(start, datetime):
+            if start < now:
+                past.append(
+                    f"the start of {entry.identity}, {start.astimezone(zone).isoformat()}, lies in the past"
+                )
+            entry = replace(entry, policy=replace(entry.policy, not_before=start.astimezone(zone)))
+        entries.append(entry)
+    more = f", as do those of {len(past) - 1} more" if len(past) > 1 else ""
+    warnings = [f"{past[0]}{more}: submit refuses that without --late-ok"] if past else []
+    return replace(inputs, entries=tuple(entries)), warnings
 
 
 def find_catalogue(settings: Settings, ledger: Ledger) -> tuple[Catalogue, str]:

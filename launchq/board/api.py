@@ -52,7 +52,7 @@ from launchq.board.waiting import LONGEST, until_ended
 from launchq.documents import account_document, event_document, export_csv, export_rows
 from launchq.evidence import must_exist
 from launchq.orders import Wishes, order_of
-from launchq.plans import find_catalogue, plan_document
+from launchq.plans import find_catalogue, plan_document, with_starts
 from ledger import calls
 from ledger.calls import Done, Limits
 from tasks.errors import InputError, LedgerError, NotFoundError, Problem
@@ -198,8 +198,8 @@ async def plan(board: TheBoard, text: Text, parameters: Annotated[Plan, Query()]
 
 
 def _plan(board: Board, text: bytes, parameters: Plan) -> dict[str, Any]:
-    inputs = read(text, parameters)
-    warnings = warnings_of(board, inputs, unique_names=False)
+    inputs, late = with_starts(read(text, parameters), board.settings.timezone)
+    warnings = [*warnings_of(board, inputs, unique_names=False), *late]
     catalogue = None
     if parameters.prices:
         catalogue, why = find_catalogue(board.settings, board.launcher.ledger)

@@ -56,16 +56,17 @@ def plan_command(
         return
     if not files:
         raise click.UsageError("Missing argument 'FILE...'.")
-    inputs = read_files(files, count, allow_unknown_fields)
+    from launchq.plans import plan_document, with_starts
+
+    settings = load()
+    inputs, late = with_starts(read_files(files, count, allow_unknown_fields), settings.timezone)
     inputs.batch(None)
-    warnings = inputs.warnings(load().api_url)
+    warnings = [*inputs.warnings(settings.api_url), *late]
     for warning in warnings:
         note(f"warning: {warning}")
     groups = grouped(inputs.entries)
     catalogue = _catalogue() if prices else None
     if as_json:
-        from launchq.plans import plan_document
-
         print_json(plan_document(inputs, warnings, catalogue, show_script=show_script))
         return
     print_groups(groups, catalogue)
