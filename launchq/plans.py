@@ -39,13 +39,13 @@ def with_starts(inputs: Inputs, timezone: str) -> tuple[Inputs, list[str]]:
     entries, past = [], []
     for entry in placed(inputs.entries, zone=zone, now=now, late_ok=True):
         start = entry.policy.not_before
-        if isinstance(start, datetime):
-            if start < now:
-                past.append(
-                    f"the start of {entry.identity}, {start.astimezone(zone).isoformat()}, lies in the past"
-                )
-            entry = replace(entry, policy=replace(entry.policy, not_before=start.astimezone(zone)))
-        entries.append(entry)
+        if not isinstance(start, datetime):
+            entries.append(entry)
+            continue
+        local = start.astimezone(zone)
+        entries.append(replace(entry, policy=replace(entry.policy, not_before=local)))
+        if start < now:
+            past.append(f"the start of {entry.identity}, {local.isoformat()}, lies in the past")
     more = f", as do those of {len(past) - 1} more" if len(past) > 1 else ""
     warnings = [f"{past[0]}{more}: submit refuses that without --late-ok"] if past else []
     return replace(inputs, entries=tuple(entries)), warnings
