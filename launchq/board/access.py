@@ -205,7 +205,10 @@ class Guard:
 
 
 def _body_limit(scope: Scope) -> int:
-    return INPUT_LIMIT if scope["path"] in FILES else SMALL_BODY
+    is_file = scope["path"] in FILES or (
+        scope["method"] == "PUT" and scope["path"].startswith("/api/v1/schedules/")
+    )
+    return INPUT_LIMIT if is_file else SMALL_BODY
 
 
 def _too_large(limit: int) -> str:

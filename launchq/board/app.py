@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
 from config import Settings, traces
-from launchq.board import access, api, health, metrics, models, pages, problems
+from launchq.board import access, api, health, metrics, models, pages, problems, schedules
 from launchq.board.access import ACTS, Gate, Guard, Limiter, TooManyError, admitted
 from launchq.board.context import HERE, Board
 from launchq.board.events import Hub
@@ -69,7 +69,7 @@ def make_app(
     problems.install(app)
     app.add_exception_handler(TooManyError, _on_too_many)
     app.add_middleware(Guard, is_open=is_open, acts=Limiter(*acts))
-    for router in (health.router, access.router, metrics.router, api.router):
+    for router in (health.router, access.router, metrics.router, api.router, schedules.router):
         app.include_router(router)
     app.include_router(pages.router, dependencies=[Depends(admitted)])
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from harness import body
 from ledger_box import report
 from tasks.states import Event
 
@@ -33,7 +34,9 @@ def known(board: Served) -> dict[str, list[str]]:
     board.box.settle(report(board.box.take(), Event.CREATE))
     board.box.settle(report(board.box.take(), Event.FAIL, category="rejected", message="不"))
     board.launcher.cancel(["known"])
-    return {"job_id": ids, "batch_id": ["known"]}
+    put = board.client.put("/api/v1/schedules/nightly", params={"cron": "0 2 * * *"}, json=body("s-4"))
+    assert put.status_code == 201
+    return {"job_id": ids, "batch_id": ["known"], "name": ["nightly"]}
 
 
 def operations(board: Served) -> list[Any]:
