@@ -55,6 +55,8 @@ class ScheduleDocument(Document):
     deadline: float
     overlap: Overlap
     catch_up: CatchUp
+    max_parallel: int | None
+    stop_after_failures: int | None
     paused: bool
     next: Moment | None
     last: LastDocument | None
@@ -123,6 +125,15 @@ class Put(PlanParameters):
     )
     catch_up: CatchUp = Field(
         CatchUp.LAST, description="Which missed runs are made once workers are there again."
+    )
+    max_parallel: int | None = Field(
+        None, ge=0, le=100_000, description="At most so many calls of a batch in flight; 0 is any number."
+    )
+    stop_after_failures: int | None = Field(
+        None,
+        ge=0,
+        le=100_000,
+        description="Hold the rest of a batch once so many of its jobs have failed; 0 is never.",
     )
     unique_names: bool = False
     replace: bool = Field(False, description="Replace a schedule of this name.")
@@ -196,6 +207,8 @@ def _put(board: Board, name: str, text: bytes, parameters: Put) -> dict[str, Any
         seconds(parameters.deadline),
         parameters.overlap,
         parameters.catch_up,
+        parameters.max_parallel or None,
+        parameters.stop_after_failures or None,
     )
     inputs = read(text, parameters)
     entries = inputs.entries

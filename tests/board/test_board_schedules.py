@@ -19,7 +19,7 @@ def put(board: Served, name: str, *names: str, **parameters: Any) -> httpx.Respo
 
 
 def test_a_schedule_is_stored_listed_run_paused_and_forgotten(board: Served) -> None:
-    answer = put(board, "nightly", "n-1", "n-2")
+    answer = put(board, "nightly", "n-1", "n-2", maxParallel=1)
     assert answer.status_code == 201, answer.text
     assert answer.json()["result"] == "added"
     document = answer.json()["schedule"]
@@ -27,7 +27,8 @@ def test_a_schedule_is_stored_listed_run_paused_and_forgotten(board: Served) -> 
     assert set(document) == {field.alias for field in routes.ScheduleDocument.model_fields.values()}
     assert board.get("/api/v1/schedules").json()["schedules"] == [document]
     assert board.get("/api/v1/schedules/nightly").json() == document
-    again = put(board, "nightly", "n-1", "n-2")
+    assert (document["maxParallel"], document["stopAfterFailures"]) == (1, None)
+    again = put(board, "nightly", "n-1", "n-2", maxParallel=1)
     assert (again.status_code, again.json()["result"]) == (200, "unchanged")
 
     triggers = board.get("/api/v1/triggers", params={"name": "nightly", "count": 3}).json()["next"]
