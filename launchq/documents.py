@@ -47,6 +47,7 @@ def account_document(account: Account) -> dict[str, Any]:
                 "probeAt": rfc3339(lane.probe_at),
                 "since": rfc3339(lane.since),
                 "message": lane.message,
+                "emptyAt": rfc3339(lane.empty_at),
             }
             for lane in account.lanes
         ],

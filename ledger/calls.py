@@ -204,7 +204,7 @@ class LaneView:
     """One lane with jobs that are due.
 
     `width`: calls that may be in flight at once, None is any number. `probe_at`: sold out, and asked again then (UTC); `since`
-    when; `message` is the API's last answer.
+    when; `message` is the API's last answer. `empty_at`: the catalogue has shown since that there is none, last then.
     """
 
     name: str
@@ -214,6 +214,7 @@ class LaneView:
     probe_at: Any
     message: str | None
     since: Any
+    empty_at: Any = None
 
     @property
     def state(self) -> str:
@@ -697,8 +698,9 @@ def _account(reply: list[Any]) -> Account:
                 moment(probe),
                 why or None,
                 moment(since),
+                moment(empty),
             )
-            for name, due, width, flying, probe, why, since in lanes
+            for name, due, width, flying, probe, why, since, empty in lanes
         ),
         version=int(fields.get("version", 0)),
     )

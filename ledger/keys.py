@@ -111,6 +111,8 @@ NAMES: Final = {
     "launches": "launches:",
     # string: which worker is running one schedule's trigger. Two seconds.
     "firing": "firing:",
+    # hash: when the catalogue may be read next for its stock, and how often in a row it could not be. An hour after its last use.
+    "stock": "stock",
     # stream: every change of a job's state, the latest 100,000 or so.
     "events": "events",
     # hash: name of a token of the board -> its SHA-256, and what it may do. Until it is removed.

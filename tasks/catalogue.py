@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.answers import NoAnswer, Reply
+from tasks.jobs import ON_DEMAND, SPOT
 from tasks.listing import Unreadable
 from tasks.request import HOURLY_CHARGE_MODES, LaunchRequest
 from tasks.verdicts import is_login_error, message_of
@@ -51,6 +52,12 @@ class Catalogue:
         """What is known of a request's kind of instance; nothing, where the catalogue does not have it."""
         lane = (request.instance_type_id, request.region, request.is_spot_instance)
         return self.offers.get(lane, Offer())
+
+
+def offer_of_lane(catalogue: Catalogue, lane: str) -> Offer | None:
+    """What is known of the capacity that a lane waits for; None where the catalogue does not have it. See `lane_of`."""
+    region, type_id, kind = [*lane.split("/"), "", ""][:3]
+    return catalogue.offers.get((type_id, region, kind == SPOT)) if kind in (SPOT, ON_DEMAND) else None
 
 
 def estimate(offer: Offer, request: LaunchRequest, count: int) -> Estimate:

@@ -93,12 +93,15 @@ def _choices(request: LaunchRequest, policy: Policy, allow_unknown: bool) -> Ite
         yield Choice(lane_of(other, waits=waits), fallback.after, other.wire_json())
 
 
+SPOT, ON_DEMAND = "spot", "onDemand"
+
+
 def lane_of(request: LaunchRequest, *, waits: bool) -> str:
     """The name of the lane of a request: the jobs that compete for the same capacity.
 
     Those that do not wait for it, but take the first answer, have a line of their own, which no sold-out lane holds up.
     """
-    kind = "spot" if request.is_spot_instance else "onDemand"
+    kind = SPOT if request.is_spot_instance else ON_DEMAND
     lane = f"{request.region}/{request.instance_type_id}/{kind}"
     return lane if waits else lane + "/once"
 

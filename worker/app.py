@@ -212,19 +212,23 @@ worker_shutting_down.connect(stop.ask)
 def _start_pulse(**_: Any) -> None:
     from worker.notices import Notices
     from worker.pulse import Pulse
+    from worker.stock import Stock
     from worker.timetable import Timetable
 
     Pulse.start_one(settings_of_process(), wake_up=wake_up)
     Notices.start_one(settings_of_process())
     Timetable.start_one(settings_of_process(), wake_up=wake_up)
+    Stock.start_one(settings_of_process())
 
 
 @worker_shutdown.connect
 def _stop_pulse(**_: Any) -> None:
     from worker.notices import Notices
     from worker.pulse import Pulse
+    from worker.stock import Stock
     from worker.timetable import Timetable
 
+    Stock.stop_one()
     Notices.stop_one()
     Timetable.stop_one()
     Pulse.stop_one()

@@ -200,6 +200,7 @@ class LaneDocument(Document):
     probe_at: Moment | None
     since: Moment | None
     message: str | None
+    empty_at: Moment | None
 
 
 class AccountDocument(Document):

@@ -192,7 +192,8 @@ def lane_line(lane: LaneView) -> str:
             f"{head}, {lane.in_flight} of at most {lane.width} calls in flight, one more with each instance"
         )
     since = f" since {local(lane.since)}" if lane.since else ""
-    return f"{head} for capacity{since}, asked again {_in(lane.probe_at)}: {lane.message or ''}"
+    empty = f" (at {local(lane.empty_at)} the catalogue showed none)" if lane.empty_at else ""
+    return f"{head} for capacity{since}, asked again {_in(lane.probe_at)}{empty}: {lane.message or ''}"
 
 
 def local(time: datetime | None) -> str:

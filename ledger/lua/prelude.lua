@@ -350,7 +350,7 @@ local function close_lane(lane, epoch, wait, message, now)
   if (held[1] or '0') ~= (epoch or '0') then
     return
   end
-  redis.call('HDEL', key('lane', lane), 'open')
+  redis.call('HDEL', key('lane', lane), 'open', 'skipped', 'emptyAt')
   redis.call('HSET', key('lane', lane), 'width', '1', 'probeAt', whole(now + wait), 'message', message,
     'since', held[2] or whole(now))
   redis.call('HINCRBY', key('lane', lane), 'epoch', 1)
@@ -372,7 +372,7 @@ local function widen_lane(lane, epoch, now)
     notice_opening(lane, held[5], held[6], now)
   end
   local width = (tonumber(held[2]) or FIRST_WIDTH) + 1
-  redis.call('HDEL', key('lane', lane), 'probeAt', 'message', 'since')
+  redis.call('HDEL', key('lane', lane), 'probeAt', 'message', 'since', 'skipped', 'emptyAt')
   if width > OPEN_WIDTH then
     redis.call('HDEL', key('lane', lane), 'width')
     redis.call('HSET', key('lane', lane), 'open', '1')

@@ -56,7 +56,7 @@ LASTING = {
     "notify", "measures", "ordered", "schedule", "schedules", "launches",
 }  # fmt: skip
 """Keys that stay: each is bounded by what it is about."""
-FADING = {"lane"}
+FADING = {"lane", "stock"}
 """Keys that go by themselves, long after their last use."""
 PASSING = {"claim", "wake", "watch", "login", "lookup", "told", "session", "trace", "firing"}
 """Keys that must go by themselves."""
@@ -634,7 +634,17 @@ def audit_lanes(jobs: Jobs, lanes: Mapping[str, Mapping[str, str]]) -> None:
         lane: int(kept["flying"]) for lane, kept in lanes.items() if kept.get("flying", "0") != "0"
     } == flying
     for kept in lanes.values():
-        assert set(kept) <= {"flying", "width", "open", "probeAt", "message", "since", "epoch"}
+        assert set(kept) <= {
+            "flying",
+            "width",
+            "open",
+            "probeAt",
+            "message",
+            "since",
+            "epoch",
+            "skipped",
+            "emptyAt",
+        }
         assert not {"open", "width"} <= set(kept)
         assert len({"probeAt", "message", "since"} & set(kept)) in {0, 3}
         assert "probeAt" not in kept or kept["width"] == "1"

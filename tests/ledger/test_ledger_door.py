@@ -11,7 +11,7 @@ import pytest
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ledger import AsyncLedger, Ledger, calls, notices, schedules
+from ledger import AsyncLedger, Ledger, calls, notices, schedules, stock
 from ledger.keys import NAMES, Keys
 from ledger.scripts import Script, _head, script
 from ledger.vault import PLAIN
@@ -36,7 +36,7 @@ class TestScripts:
 
         folder = Path(calls.__file__).parent / "lua"
         files = {path.stem for path in folder.glob("*.lua")} - {"prelude", "outbox"}
-        modules = (Path(module.__file__) for module in (calls, notices, schedules))
+        modules = (Path(module.__file__) for module in (calls, notices, schedules, stock))
         source = "".join(path.read_text(encoding="utf-8") for path in modules)
         assert {name for name in files if f'script("{name}")' in source} == files
 
