@@ -37,7 +37,7 @@ HEADERS = {
 SIMPLE_TYPES = frozenset({"", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 """What a form of another site's page can send without asking first."""
 
-FILES = frozenset({"/api/v1/plan", "/api/v1/submit"})
+FILES = frozenset({"/api/v1/plan", "/api/v1/submit", "/submit"})
 SMALL_BODY = 1024 * 1024
 """Bytes of a request's body, where it is no file."""
 
