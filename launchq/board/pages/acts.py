@@ -163,10 +163,10 @@ def schedule(
 @router.post("/submit")
 async def submit(request: Request, board: TheBoard, visitor: Admitted) -> Response:
     """Show the plan of an input, or launch it."""
-    form = await request.form(max_part_size=INPUT_LIMIT)
-    file = form.get("file")
-    text = await file.read() if isinstance(file, UploadFile) else b""
-    given = {name: str(value) for name, value in form.items() if name != "file"}
+    async with request.form(max_part_size=INPUT_LIMIT) as form:
+        file = form.get("file")
+        text = await file.read() if isinstance(file, UploadFile) else b""
+        given = {name: str(value) for name, value in form.items() if name != "file"}
     return await run_in_threadpool(
         _submit, request, board, visitor, given, text or given.get("text", "").encode()
     )
@@ -193,10 +193,10 @@ def _submit(request: Request, board: Board, visitor: Visitor, given: dict[str, s
             if len(receipts) == 1:
                 return RedirectResponse(f"/jobs/{quote(receipts[0].id, safe='')}", 303)
             return page(request, board, visitor, "submitted", {"receipts": receipts[:1000]})
-    except InputError as error:
-        return again(list(error.problems))
     except NotConfirmedError as error:
         return again([str(error)], 428, order=order, reason=why_ask(order.groups), warnings=[])
+    except InputError as error:
+        return again(list(error.problems))
     except LaunchqError as error:
         return again([str(error)], 409)
     warnings = [*warnings_of(board, inputs, unique_names=unique), *late]
