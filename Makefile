@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 CHAOS ?=
 BENCH ?=
 
-.PHONY: help demo test chaos bench lint format install clean
+.PHONY: help demo test chaos bench lint format install clean browser screenshots
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -14,8 +14,19 @@ help:  ## show this
 demo: $(VENV)/.installed  ## launch a small fleet on a simulated cloud, watch it, stop everything; BOARD=1 shows it in a browser
 	$(BIN)/launchq demo $(if $(BOARD),--board)
 
-test: $(VENV)/.installed-test lint  ## lint, types and all tests
-	$(BIN)/python -m pytest -n 2
+# Most tests wait, for leases and timeouts: twice as many processes as cores.
+test: $(VENV)/.installed-test browser lint  ## lint, types and all tests
+	$(BIN)/python -m pytest -n 4
+
+# Chromium for the tests of the board's pages; they are skipped where it is not there and cannot be installed.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && { apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1 \
+	    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; }; } \
+	  || echo "no chromium, and it cannot be installed: the browser tests will be skipped" >&2
+
+screenshots: $(VENV)/.installed-test browser  ## make the pictures of the board in docs/images anew
+	PYTHONPATH=tests:tests/board $(BIN)/python tests/board/screenshots.py docs/images
 
 chaos: $(VENV)/.installed-test  ## launchq and plain Celery under fire, some minutes; CHAOS="--seed 8" adds options
 	PYTHONPATH=tests $(BIN)/python -m chaos --subject both --names both --json build/chaos.json $(CHAOS)
