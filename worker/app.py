@@ -6,6 +6,7 @@ Importing this loads neither the HTTP client nor the settings: both wait until t
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from contextlib import suppress
 from functools import cache
@@ -165,6 +166,9 @@ def _get_ready(**_: Any) -> None:
     # connects again, and the message comes back by the visibility timeout.
     Transport.connection_errors = (*Transport.connection_errors, AttributeError)
     Transport.Channel = Channel
+    # What is there by now is never looked at again by the collector, which would write to it: the children go on sharing it.
+    gc.collect()
+    gc.freeze()
 
 
 def _refuse_an_evicting_redis() -> None:
