@@ -35,6 +35,9 @@ T = TypeVar("T")
 SOCKET_TIMEOUT = 5.0
 """Seconds after which a silent Redis counts as out of reach."""
 
+CONNECTIONS = 100_000
+"""No limit of ours: a thread that waits for its jobs holds a connection, and any number may wait. Redis has `maxclients`."""
+
 ENTER_AT_ONCE = 1000
 """How many jobs one script call enters."""
 
@@ -130,7 +133,10 @@ class Ledger:
         self.keys = Keys(prefix)
         self.vault = vault
         self.redis: redis.Redis = redis.Redis.from_url(
-            url, retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3), **connection_options()
+            url,
+            retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3),
+            max_connections=CONNECTIONS,
+            **connection_options(),
         )
 
     @classmethod
@@ -450,7 +456,10 @@ class AsyncLedger:
         self._url = url
         self.vault = vault
         self.redis = Redis.from_url(
-            url, retry=AsyncRetry(ExponentialBackoff(cap=1.0, base=0.05), 3), **connection_options()
+            url,
+            retry=AsyncRetry(ExponentialBackoff(cap=1.0, base=0.05), 3),
+            max_connections=CONNECTIONS,
+            **connection_options(),
         )
 
     @classmethod
