@@ -11,7 +11,7 @@ import httpx
 import pytest
 from board_world import Served, served
 
-from harness import body
+from harness import ROOT, body
 from launchq.board.pages.words import WORDS
 from ledger_box import report
 from sandbox.redis_server import RedisServer
@@ -90,6 +90,16 @@ def test_languages_are_the_browsers_until_one_is_chosen(site: Served) -> None:
 
 def test_every_text_is_in_both_languages_and_used_somewhere() -> None:
     assert all(english and chinese for english, chinese in WORDS.values())
+    folder = ROOT / "launchq" / "board"
+    files = [
+        path for path in folder.rglob("*") if path.suffix in {".html", ".py"} and path.name != "words.py"
+    ]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    # Made up of a prefix and what the ledger says: states, events, whom a batch is held by.
+    made = {*map(str, State), "open", "paused", "blocked", "soldOut", "narrow"}
+    named = {name for name in WORDS if f"'{name}'" in text or f'"{name}"' in text}
+    rest = {name for name in WORDS if not name.startswith(("event_", "next_", "held_"))} - named - made
+    assert rest == set()
 
 
 def test_jobs_are_filtered_and_paged(site: Served) -> None:
@@ -184,6 +194,19 @@ class TestSubmitting:
         assert post(site, "/submit", **fields, confirm="100").status_code == 428
         assert not any(job.name.startswith("fresh") for job in site.launcher.list_jobs(limit=0))
         assert post(site, "/submit", **fields, confirm="101").status_code == 200
+
+    def test_an_input_is_stored_as_a_schedule_and_a_wrong_one_is_said_beside_its_plan(
+        self, site: Served
+    ) -> None:
+        fields = {"text": json.dumps(body("again")), "count": "2", "action": "schedule", "schedule": "daily"}
+        wrong = post(site, "/submit", **fields, cron="0 2 * *", zone="UTC")
+        assert wrong.status_code == 422
+        assert "is every day at two" in wrong.text
+        assert "Plan: 2 would be launched" in wrong.text
+        stored = post(site, "/submit", **fields, cron="0 2 * * *", zone="UTC")
+        assert (stored.status_code, stored.headers["location"]) == (303, "/schedules")
+        assert "daily" in page(site, "/schedules")
+        assert not any(job.name.startswith("again") for job in site.launcher.list_jobs(limit=0))
 
     def test_a_file_is_taken_like_a_text(self, site: Served) -> None:
         file = {"file": ("fleet.yaml", json.dumps([body("filed")]).encode())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -20,10 +21,12 @@ from launchq.board.pages.words import LANGUAGES
 from launchq.board.problems import NotConfirmedError
 from launchq.evidence import must_exist
 from launchq.inputs import INPUT_LIMIT
-from launchq.orders import Wishes, order_of
+from launchq.orders import Order, Wishes, order_of
 from launchq.plans import with_starts
+from tasks.cron import read_cron
 from tasks.errors import InputError, LaunchqError
 from tasks.plan import why_ask
+from tasks.schedules import Timing
 from tasks.states import State
 
 router = APIRouter()
@@ -180,13 +183,20 @@ def _submit(request: Request, board: Board, visitor: Visitor, given: dict[str, s
     count, unique = given.get("count", "1").strip() or "1", given.get("unique") == "on"
     if not count.isdecimal() or not 1 <= int(count) <= 100_000:
         return again([f"{count!r}: 1 … 100000"])
+    order: Order | None = None
     try:
         inputs, late = with_starts(read(text, PlanParameters(count=int(count))), board.settings.timezone)
         wishes = Wishes(batch=given.get("batch", "").strip() or None, unique_names=unique)
         order = order_of(inputs, wishes, board.settings.timezone, at_called="at")
-        if given.get("action") == "launch":
+        if given.get("action") in {"launch", "schedule"}:
             typed = given.get("confirm", "").strip()
             must_be_confirmed(order.groups, int(typed) if typed.isdecimal() else None)
+        if given.get("action") == "schedule":
+            zone = given.get("zone", "").strip() or board.settings.timezone
+            cron = read_cron(given.get("cron", ""), zone, now=datetime.now(UTC))
+            schedules.add(board.launcher, given.get("schedule", "").strip(), order.entries, Timing(cron))
+            return RedirectResponse("/schedules", 303)
+        if given.get("action") == "launch":
             receipts = order.enter(board.launcher)
             if order.batch:
                 return RedirectResponse(f"/batches/{quote(order.batch, safe='')}", 303)
@@ -194,9 +204,14 @@ def _submit(request: Request, board: Board, visitor: Visitor, given: dict[str, s
                 return RedirectResponse(f"/jobs/{quote(receipts[0].id, safe='')}", 303)
             return page(request, board, visitor, "submitted", {"receipts": receipts[:1000]})
     except NotConfirmedError as error:
+        assert order is not None
         return again([str(error)], 428, order=order, reason=why_ask(order.groups), warnings=[])
     except InputError as error:
-        return again(list(error.problems))
+        # What is wrong with a schedule is said beside the plan: the input itself is in order.
+        problems = list(error.problems)
+        if order is None:
+            return again(problems)
+        return again(problems, order=order, reason=why_ask(order.groups), warnings=[])
     except LaunchqError as error:
         return again([str(error)], 409)
     warnings = [*warnings_of(board, inputs, unique_names=unique), *late]

@@ -50,7 +50,6 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "token": ("Token", "令牌"),
     "token_none": ("none: log in, or `launchq auth set-token`", "没有:请登录,或执行 launchq auth set-token"),
     "token_ends": ("ends", "到期"),
-    "token_api_key": ("the workers' API key, if they have one", "worker 的 API key(如有)"),
     "workers": ("Workers", "Worker"),
     "workers_none": ("none alive: nothing is launched", "没有存活的:什么也不会启动"),
     "heard": ("heard", "最近心跳"),
@@ -173,7 +172,8 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "warnings": ("Not to be overlooked", "请注意"),
     "type_number": ("To confirm, type the number", "请输入数量以确认"),
     "launch": ("Launch", "启动"),
-    "change": ("Change it", "修改"),
+    "again": ("Or again and again", "或者周期性地开"),
+    "store_schedule": ("Store as a schedule", "存为定时"),
     "in_batch": ("In this batch", "所属批次"),
     "submitted": ("entered", "已提交"),
     "existed": ("existed already", "已存在"),
@@ -186,7 +186,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "run_now": ("Run now", "立即运行"),
     "remove": ("Remove", "删除"),
     "never": ("never", "无"),
-    "schedule_how": ("Add one with", "添加方式"),
+    "schedule_how": ("Add one on the page Submit, or with", "添加:在“提交”页,或执行"),
     "runs": ("runs", "次"),
 }
 
