@@ -1,192 +1,229 @@
-"""Lanes with real workers: probes, start times, the account's budget, deadlines, and stock before probes."""
+"""Lanes, stock, start times and the account's budget with real workers: what the simulated cloud sees arrive, and when."""
 
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from harness import World, body, wait_until
 from sandbox import CloudOptions
+from sandbox.answers import SOLD_OUT
 from sandbox.catalogue import REGION_ID
+from sandbox.redis_server import RedisServer
+from tasks.jobs import Job
 from tasks.states import State
 
-HERE = body()["region"]
-KIND = body()["instanceTypeId"]
-LISTED = {"region": REGION_ID, "instanceTypeId": "dc25f5be-0000-4000-8000-5030e3358c41"}
-"""A kind of instance that the simulated cloud's catalogue has; `body()` has one that it does not have."""
+INTERVAL = 1.0
 
 
-def arrivals(world: World, prefix: str) -> list[float]:
-    """When the create calls for names of this prefix arrived, in seconds since 1970."""
-    return [one["at"] for one in world.cloud.requests() if str(one["name"]).startswith(prefix)]
+@pytest.fixture(scope="module")
+def lanes(redis: RedisServer) -> Iterator[World]:
+    """A world of three workers, shared: each test has lanes of its own."""
+    with World(redis, cloud=CloudOptions(latency=0.2), capacity_interval=INTERVAL) as world:
+        for _ in range(3):
+            world.worker(processes=1)
+        yield world
 
 
-def busiest(times: Iterable[float], window: float) -> int:
-    """The most of these times that lie in any window of so many seconds."""
-    known = sorted(times)
-    return max((sum(start <= one < start + window for one in known) for start in known), default=0)
+def spot(name: str, kind: str, **changes: Any) -> dict[str, Any]:
+    return body(name, isSpotInstance=True, instanceTypeId=kind, **changes)
 
 
-def submit(world: World, name: str, *options: str, **changes: Any) -> list[str]:
-    ran = world.run(
-        "submit", "-", "--json", "--unique-names", *options, stdin=json.dumps(body(name, **changes))
-    )
-    assert ran.code == 0, ran
-    return [job["id"] for job in ran.document["jobs"]]
+def free(world: World, kind: str, many: int) -> None:
+    """Let the lane of `spot(..., kind)` have so many."""
+    world.cloud.set_capacity(body()["region"], kind, many, is_spot_instance=True)
 
 
-def test_one_probe_a_second_for_a_hundred_jobs_that_all_go_at_once_when_there_is_capacity(
-    make_world: Callable[..., World],
-) -> None:
-    world = make_world(capacity_interval="1s")
-    world.cloud.set_capacity(HERE, KIND, 0, is_spot_instance=True)
-    for _ in range(2):
-        world.worker(processes=2)
-    submit(world, "spot", "--spot", "--count", "100", "--batch", "spot")
-    wait_until(lambda: arrivals(world, "spot"), description="the first call")
-    others = submit(world, "other", "--count", "20", "--batch", "other")
-    assert world.run("wait", "other", "--timeout", "10s").code == 0
-    jobs = [world.job(one) for one in others]
-    assert max(job.updated_at for job in jobs) - min(job.created_at for job in jobs) < timedelta(seconds=5)
-
-    shown = world.run("status").out
-    assert "100 jobs wait for capacity" in shown
-    wait_until(
-        lambda: (times := arrivals(world, "spot"))[-1] - times[0] > 10,
-        description="ten seconds of probes",
-        timeout=20,
-    )
-    assert 6 <= busiest(arrivals(world, "spot"), 10) <= 15
-    assert world.launcher.batch("spot").counts[State.SUCCEEDED] == 0
-
-    free_since = world.launcher.account().now
-    world.cloud.set_capacity(HERE, KIND, 100, is_spot_instance=True)
-    assert world.run("wait", "spot", "--timeout", "20s").code == 0
-    launched = world.launcher.list_jobs(batch="spot", limit=0)
-    assert max(job.updated_at for job in launched) - free_since < timedelta(seconds=8)
-    assert sum(name.startswith("spot") for name in world.names_created()) == 100
-    assert {job.attempts for job in launched if job.attempts > 20} == set(), "nobody asked for the others"
+def arrivals(world: World, kind: str) -> list[float]:
+    """When the create calls of this instance type arrived at the cloud, in seconds of the epoch."""
+    return [
+        request["at"]
+        for request in world.cloud.requests()
+        if request["body"] and request["body"]["instanceTypeId"] == kind
+    ]
 
 
-def test_a_start_time_is_never_early_and_soon_after_whoever_runs(world: World) -> None:
-    def late_by(job_id: str, delay: float) -> float:
-        job = world.wait_for(job_id, State.SUCCEEDED)
-        [arrived] = arrivals(world, job.name)
-        return arrived - job.created_at.timestamp() - delay
-
-    world.worker(processes=1)
-    [one] = submit(world, "one", "--in", "3s")
-    for _ in range(2):
-        world.worker(processes=1)
-    assert -0.001 <= late_by(one, 3) <= 2
-    [three] = submit(world, "three", "--in", "3s")
-    assert -0.001 <= late_by(three, 3) <= 2
-
-    for worker in world.workers:
-        worker.signal(signal.SIGTERM)
-    for worker in world.workers:
-        worker.wait(timeout=30)
-    [missed] = submit(world, "missed", "--in", "1s")
-    due = world.job(missed).created_at + timedelta(seconds=1.5)
-    wait_until(lambda: world.launcher.account().now > due, description="its time is over")
-    world.worker(processes=1)
-    back = world.launcher.account().now
-    assert late_by(missed, 1) > 0
-    assert arrivals(world, "missed")[0] - back.timestamp() < 2
+def busiest(times: list[float], seconds: float) -> int:
+    """The most of them in any window of so many seconds."""
+    return max(sum(first <= at < first + seconds for at in times) for first in times)
 
 
-def test_a_start_in_the_past_is_refused_unless_it_may_be_late(world: World) -> None:
-    past = "2020-01-01T02:00"
-    ran = world.run("submit", "-", "--at", past, stdin=json.dumps(body("a")))
-    assert (ran.code, "lies in the past" in ran.err, "--late-ok" in ran.err) == (2, True, True)
-    assert world.launcher.list_jobs() == []
-    assert world.run("submit", "-", "--at", past, "--late-ok", stdin=json.dumps(body("a"))).code == 0
+def started_after(world: World, job: Job) -> float:
+    """Seconds from when the job was entered until its one create call arrived."""
+    [request] = world.cloud.requests(job.name)
+    return float(request["at"]) - job.created_at.timestamp()
 
 
-def test_the_budget_is_one_for_all_workers_and_429_lowers_it(make_world: Callable[..., World]) -> None:
-    world = make_world(rate_limit="20/s")
-    workers = [world.worker(processes=2) for _ in range(2)]
-    submit(world, "calm", "--count", "60", "--batch", "calm")
-    assert world.run("wait", "calm", "--timeout", "30s").code == 0
-    # A tenth of a second's worth may be saved up, and calls that were claimed together need not arrive together.
-    assert 15 <= busiest(arrivals(world, "calm"), 1) <= 25
-    assert len(arrivals(world, "calm")) == 60
+class TestCapacity:
+    def test_a_hundred_on_a_sold_out_lane_ask_once_an_interval_follow_the_first_and_slow_nobody(
+        self, lanes: World
+    ) -> None:
+        free(lanes, "scarce", 0)
+        batch = lanes.launcher.submit_many(
+            [spot(f"scarce-{number:03}", "scarce") for number in range(100)], batch="hundred"
+        )
+        wait_until(lambda: arrivals(lanes, "scarce"), description="the lane is found sold out")
+        began = time.time()
 
-    def factor() -> float:
-        """How much of the budget is left of it, after 429s."""
-        ledger = world.launcher.ledger
-        return float(ledger.redis.hget(ledger.keys.base + "rate", "factor") or 1)
+        # Meanwhile another lane is not slowed.
+        plenty = lanes.launcher.submit_many(
+            [spot(f"plenty-{number:02}", "plenty") for number in range(20)], batch="twenty"
+        )
+        assert {job.state for job in lanes.launcher.wait([plenty.id], timeout=5)} == {State.SUCCEEDED}
 
-    world.cloud.script_faults("429:1")
-    submit(world, "hot", "--count", "10", "--batch", "hot")
-    lowered = wait_until(
-        lambda: now if (now := factor()) < 1 else 0, description="the rate is lowered", interval=0.005
-    )
-    assert world.run("wait", "hot", "--timeout", "30s").code == 0
-    refused = next(one["at"] for one in world.cloud.requests() if one["outcome"] == "throttled")
-    later = [one for one in arrivals(world, "hot") if one > refused + 0.2]  # those in flight have ended
-    assert min(later) - refused >= 0.9
-    assert factor() > lowered, "each instance raises it again"
-    assert not any(worker.ended for worker in workers)
+        # A status says what is waited for.
+        assert "jobs wait for capacity" in lanes.run("status").out
+        [first] = [one.id for one in batch.jobs if one.name == "scarce-000"]
+        wait_until(
+            lambda: (
+                "waits for capacity, attempt" in (shown := lanes.run("status", first).out)
+                and "asked again" in shown
+                and SOLD_OUT in shown
+            ),
+            description="the status shows the attempt, the next probe and the last answer",
+        )
+        wait_until(lambda: time.time() > began + 10, description="ten seconds have passed")
+        asked = arrivals(lanes, "scarce")
+        assert 5 <= busiest(asked, 10) <= 15
 
+        free(lanes, "scarce", 100)
+        jobs = lanes.launcher.wait([batch.id], timeout=8)
+        assert {job.state for job in jobs} == {State.SUCCEEDED}
+        created = [name for name in lanes.names_created() if name.startswith("scarce-")]
+        assert len(created) == len(set(created)) == 100
 
-def test_when_the_time_is_up_it_fails_for_want_of_capacity_and_asks_no_more(
-    make_world: Callable[..., World],
-) -> None:
-    world = make_world(capacity_interval="0.4s")
-    world.cloud.set_capacity(HERE, KIND, 0, is_spot_instance=True)
-    world.worker(processes=1)
-    [job_id] = submit(world, "patient", "--spot", "--until", "2s")
-    wait_until(lambda: world.job(job_id).attempts >= 2, description="it is tried again")
-    shown = world.run("status", job_id).out
-    assert "waiting for capacity" in shown or "waits for capacity" in shown
-    job = world.wait_for(job_id, State.FAILED)
-    assert job.error is not None
-    assert job.error.category == "capacity"
-    deadline = job.created_at.timestamp() + 2
-    other = submit(world, "other")  # time passes, and the worker is there
-    world.wait_for(other[0], State.SUCCEEDED)
-    assert max(arrivals(world, "patient")) < deadline + 0.5
-    assert len(arrivals(world, "patient")) == job.attempts
+    def test_a_job_whose_time_is_up_fails_with_the_last_answer_and_is_not_tried_again(
+        self, lanes: World
+    ) -> None:
+        free(lanes, "never", 0)
+        job = lanes.launcher.submit(spot("impatient", "never"), until=2)
+        lanes.launcher.submit(spot("patient", "never"))
+        ended = lanes.wait_for(job.id, State.FAILED)
+        assert ended.error is not None
+        assert ended.error.category == "capacity"
+        assert ended.error.message == SOLD_OUT
+        free(lanes, "never", 10)
+        wait_until(lambda: "patient" in lanes.names_created(), description="the other job gets its instance")
+        assert max(one["at"] for one in lanes.cloud.requests("impatient")) < ended.updated_at.timestamp()
 
 
 class TestStock:
-    """Interval 0.4 s: without the catalogue, seven or eight calls in three seconds."""
+    KIND = "dc25f5be-0000-4000-8000-5030e3358c41"
+    """A kind of instance that is in the simulated cloud's catalogue; `spot` asks for others."""
 
-    @pytest.fixture
-    def world(self, make_world: Callable[..., World]) -> World:
-        world = make_world(capacity_interval="0.4s", cloud=CloudOptions(latency=0.01))
-        world.cloud.set_capacity(LISTED["region"], LISTED["instanceTypeId"], 0, is_spot_instance=True)
+    def test_a_lane_that_the_catalogue_shows_empty_is_hardly_asked_and_one_that_it_cannot_show_as_ever(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        world = make_world(CloudOptions(latency=0.01), capacity_interval=0.5)
         for _ in range(2):
             world.worker(processes=1)
-        return world
 
-    def probed(self, world: World, seconds: float) -> int:
-        """How many create calls there are in so many seconds from the first on."""
-        submit(world, "spot", "--spot", "--count", "3", "--batch", "spot", **LISTED)
-        wait_until(lambda: arrivals(world, "spot"), description="the first call")
-        until = datetime.fromtimestamp(arrivals(world, "spot")[0] + seconds).astimezone()
-        wait_until(lambda: world.launcher.account().now > until, description="some probes")
-        return len(arrivals(world, "spot"))
+        def readings() -> int:
+            return int(world.cloud.state()["calls"].get("catalogue", 0))
 
-    def test_a_lane_that_the_catalogue_shows_empty_is_hardly_asked_and_taken_when_it_shows_stock(
-        self, world: World
-    ) -> None:
-        assert self.probed(world, 3) <= 4
-        assert world.cloud.state()["calls"]["catalogue"] >= 4
+        def capacity(many: int) -> None:
+            world.cloud.set_capacity(REGION_ID, self.KIND, many, is_spot_instance=True)
+
+        capacity(0)
+        batch = world.launcher.submit_many([spot(f"n{one}", self.KIND, region=REGION_ID) for one in range(3)])
+        wait_until(lambda: readings() >= 12, description="the catalogue is read before each probe")
+        first, *later = arrivals(world, self.KIND)
+        assert 1 <= sum(at > first + 1 for at in later) <= 3, "one of ten is made all the same, and no more"
         assert "the catalogue showed none" in world.run("status").out
-        world.cloud.set_capacity(LISTED["region"], LISTED["instanceTypeId"], 3, is_spot_instance=True)
-        free_since = world.launcher.account().now
-        assert world.run("wait", "spot", "--timeout", "20s").code == 0
-        ends = [job.updated_at for job in world.launcher.list_jobs(batch="spot")]
-        assert max(ends) - free_since < timedelta(seconds=3)
 
-    def test_where_it_cannot_be_read_probes_go_as_ever_and_it_is_left_alone(self, world: World) -> None:
+        capacity(3)
+        jobs = world.launcher.wait([batch.id], timeout=3)
+        assert {job.state for job in jobs} == {State.SUCCEEDED}
+
+        capacity(0)
         world.cloud.set_fault_rates({"500": 1.0}, endpoint="catalogue")
-        assert self.probed(world, 3) >= 5
-        assert world.cloud.state()["calls"]["catalogue"] <= 2
+        before = readings()
+        world.launcher.submit(spot("unseen", self.KIND, region=REGION_ID))
+        wait_until(
+            lambda: (
+                len(asked := world.cloud.requests("unseen")) >= 6 and asked[-1]["at"] < asked[0]["at"] + 5
+            ),
+            description="probes go as ever",
+        )
+        assert readings() <= before + 1, "a catalogue that cannot be read is left alone"
+
+
+class TestStart:
+    def test_with_three_workers_it_is_not_early_and_at_most_two_seconds_late(self, lanes: World) -> None:
+        ran = lanes.run("submit", "-", "--in", "3s", "--json", stdin=json.dumps(body("in-three")))
+        [job] = lanes.launcher.wait([ran.document["jobs"][0]["id"]], timeout=20)
+        assert 3 <= started_after(lanes, job) <= 5
+
+    def test_a_time_in_the_past_is_refused_unless_late_is_as_good(self, lanes: World) -> None:
+        past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        words, text = ("submit", "-", "--at", past, "--json"), json.dumps(body("late"))
+        refused = lanes.run(*words, stdin=text)
+        assert refused.code == 2
+        assert "lies in the past" in refused.err + refused.out
+        assert "--late-ok" in refused.err + refused.out
+        assert lanes.run(*words, "--late-ok", "--wait", stdin=text).code == 0
+        assert lanes.names_created().count("late") == 1
+
+    def test_with_one_worker_too_and_what_fell_due_while_there_was_none_starts_when_one_is_back(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        world = make_world()
+        worker = world.worker(processes=1)
+        missed = world.launcher.submit(body("due-meanwhile"), not_before=timedelta(seconds=1))
+        worker.kill_all()
+        over = missed.created_at + timedelta(seconds=1.5)
+        wait_until(lambda: world.launcher.account().now > over, description="its time has passed")
+        assert world.cloud.requests() == []
+        world.worker(processes=1)
+        back = time.time()
+        world.wait_for(missed.id, State.SUCCEEDED)
+        assert world.cloud.requests("due-meanwhile")[0]["at"] <= back + 2
+
+        job = world.launcher.submit(body("in-three"), not_before=timedelta(seconds=3))
+        world.wait_for(job.id, State.SUCCEEDED)
+        assert 3 <= started_after(world, job) <= 5
+
+
+class TestBudget:
+    def test_it_is_one_for_all_workers_each_429_lowers_it_and_instances_raise_it_again(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        # A call takes so long that one process has not enough of them in flight to use up the budget.
+        world = make_world(CloudOptions(latency=0.5), rate_limit="20/s", concurrency=5)
+        for _ in range(2):
+            world.worker(processes=2)
+        batch = world.launcher.submit_many([body(f"even-{number}") for number in range(40)])
+        jobs = world.launcher.wait([batch.id], timeout=30)
+        assert {job.state for job in jobs} == {State.SUCCEEDED}
+        assert len({happening.by for job in jobs for happening in job.history}) > 1, "several took part"
+        assert busiest(everything(world), 2) <= 2 * 20 + 2 + 4
+
+        world.cloud.change_settings(latency=0.02)
+        world.cloud.script_faults("429:1")
+        many = world.launcher.submit_many([body(f"again-{number}") for number in range(45)])
+        wait_until(lambda: throttled(world), description="the first 429")
+        world.cloud.script_faults("429:1")
+        jobs = world.launcher.wait([many.id], timeout=30)
+        assert {job.state for job in jobs} == {State.SUCCEEDED}
+        for at in throttled(world):
+            on_their_way = [one for one in everything(world) if at < one < at + 1]
+            assert len(on_their_way) <= 4, "nothing is claimed while the account waits as it was told to"
+        _, last = throttled(world)
+        after = [at for at in everything(world) if at >= last + 1]
+        assert after[5] - after[0] >= 0.4, "twice halved: 5 calls a second, and not 20"
+        assert after[-1] - after[-21] <= 2.5, "grown again: 20 calls a second, and not 5"
+
+
+def everything(world: World) -> list[float]:
+    """When each create call arrived."""
+    return [request["at"] for request in world.cloud.requests()]
+
+
+def throttled(world: World) -> list[float]:
+    """When each call arrived that was answered with HTTP 429."""
+    return [request["at"] for request in world.cloud.requests() if request["outcome"] == "throttled"]
