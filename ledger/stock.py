@@ -20,11 +20,15 @@ class Look:
     lanes: tuple[str, ...] = ()
 
 
-def take(*, lead: float, window: float, lasts: float) -> Call[Look]:
-    """Take the turn to read the catalogue, `lead` seconds before a probe, for those of the next `window` seconds."""
+def take(*, lead: float, window: float, lasts: float, rate: float) -> Call[Look]:
+    """Take the turn to read the catalogue, `lead` seconds before a probe, for those of the next `window` seconds.
+
+    `rate`: create calls a second of the whole account, 0 is any number. The reading counts as one of them, and is not made
+    while there is none to spare.
+    """
     return Call(
         script("stock_take"),
-        (milliseconds(lead), milliseconds(window), milliseconds(lasts)),
+        (milliseconds(lead), milliseconds(window), milliseconds(lasts), repr(rate)),
         lambda reply: Look(int(reply[0]) / 1000 if reply[0] != "" else None, tuple(reply[1:])),
     )
 

@@ -74,13 +74,17 @@ class Stock(threading.Thread):
 
     def look(self) -> float:
         """Read the catalogue if it is time; the seconds until the next look."""
-        quarter = self._interval / 4
+        quarter, rate = self._interval / 4, self._settings.rate_limit
         longest = min(LOOK_SECONDS, max(quarter, 0.05))
+        lead = min(LEAD_SECONDS, quarter)
+        # Of a small budget of calls, no more than half may go into readings.
+        rest = max(self._interval / 2, 2 / rate if rate else 0)
         look = self._ledger.run(
             stock.take(
-                lead=min(LEAD_SECONDS, quarter),
-                window=self._interval / 2,
+                lead=lead,
+                window=rest + lead,  # what would be probed before the next reading could tell
                 lasts=self._settings.request_timeout + RETRY_SECONDS,
+                rate=rate,
             )
         )
         if not look.lanes:
@@ -95,7 +99,7 @@ class Stock(threading.Thread):
             stock.told(
                 empty,
                 why=why,
-                rest=RETRY_SECONDS if why else self._interval / 2,
+                rest=RETRY_SECONDS if why else rest,
                 longest=RETRY_CAP_SECONDS,
                 in_a_row=PUT_OFF_IN_A_ROW,
             )

@@ -98,17 +98,10 @@ local age = listing[1] and now - listing[1] or math.huge
 local listing_rests = listing[2] and now - listing[2] < tonumber(ARGV[13])
 local baseline = age <= tonumber(ARGV[11]) and listing[1] or ''
 
--- The budget of calls fills by `rate` a second and holds a tenth of a second's worth: calls are spread, not sent in bursts.
--- Every 429 has halved it, instances let it grow again (settle.lua).
-local rate, asked = tonumber(ARGV[14]), limit
-local budget, rate_wait
-if rate > 0 then
-  local kept = redis.call('HMGET', key('rate'), 'budget', 'at', 'factor')
-  rate = rate * (tonumber(kept[3]) or 1)
-  local most = math.max(1, rate / 10)
-  budget = math.min(most, (tonumber(kept[1]) or most) + (now - (tonumber(kept[2]) or now)) * rate / 1000)
+local asked = limit
+local budget, budget_fills = budget_of(tonumber(ARGV[14]), now)
+if budget then
   limit = math.min(limit, math.floor(budget))
-  rate_wait = math.ceil((1 - (budget - math.floor(budget))) * 1000 / rate)
 end
 
 local jobs, why = {}, ''
@@ -196,13 +189,13 @@ while #lanes > 0 and #jobs < limit and why == '' and aside < ASIDE_AT_ONCE do
   lanes = more
 end
 if budget then
-  redis.call('HSET', key('rate'), 'budget', tostring(budget - #jobs), 'at', whole(now))
+  spend(budget, #jobs, now)
 end
 if lookup == '1' and redis.call('EXISTS', key('lookup')) == 1 then
   lookup = ''
 end
 if #jobs > 0 then
-  redis.call('PEXPIRE', key('claim', claim_id), lease)
+  redis.call('PEXPIREAT', key('claim', claim_id), whole(now + lease))
   if probing then
     redis.call('HSET', key('account'), 'until', whole(now + ARGV[8]))
   end
@@ -216,7 +209,7 @@ local first = first_claim()
 if first then
   wait = whole(math.max(0, first - now))
   if wait == '0' and limit < asked and #jobs >= limit then
-    why, wait = #jobs == 0 and 'rate' or why, whole(rate_wait)
+    why, wait = #jobs == 0 and 'rate' or why, whole(one_more_in(budget, budget_fills))
   elseif wait == '0' and #jobs >= asked then
     redis.call('DEL', key('watch'))
     wake = wants_wake()

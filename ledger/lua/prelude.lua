@@ -627,3 +627,25 @@ local function give_up(id, now)
   local category = job[3] and job[3] ~= '' and job[3] or 'capacity'
   return move(id, 'giveUp', now, now, {category = category, message = message, reason = ''})
 end
+
+-- The account's budget of calls, and by how many a second it fills now; nil where there is no limit (`rate` is 0). It holds a
+-- tenth of a second's worth: calls are spread, not sent in bursts. Every 429 halves the rate, instances let it grow again
+-- (settle.lua).
+local function budget_of(rate, now)
+  if rate <= 0 then
+    return nil
+  end
+  local kept = redis.call('HMGET', key('rate'), 'budget', 'at', 'factor')
+  rate = rate * (tonumber(kept[3]) or 1)
+  local most = math.max(1, rate / 10)
+  return math.min(most, (tonumber(kept[1]) or most) + (now - (tonumber(kept[2]) or now)) * rate / 1000), rate
+end
+
+-- The ms until the budget holds one whole call more.
+local function one_more_in(budget, fills)
+  return math.ceil((1 - (budget - math.floor(budget))) * 1000 / fills)
+end
+
+local function spend(budget, calls, now)
+  redis.call('HSET', key('rate'), 'budget', tostring(budget - calls), 'at', whole(now))
+end

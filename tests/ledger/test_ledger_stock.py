@@ -10,8 +10,8 @@ from test_ledger_lanes import close, probe
 WAIT = 30.0
 
 
-def look(box: Box, *, lead: float = 2, window: float = 15) -> Look:
-    return box.ledger.run(stock.take(lead=lead, window=window, lasts=60))
+def look(box: Box, *, lead: float = 2, window: float = 15, rate: float = 0) -> Look:
+    return box.ledger.run(stock.take(lead=lead, window=window, lasts=60, rate=rate))
 
 
 def told(box: Box, *lanes: str, why: str = "") -> int:
@@ -48,6 +48,20 @@ class TestWhenItIsRead:
         close(box)
         box.ledger.run(calls.pause("somebody"))
         assert look(box, lead=40) == Look(None)
+
+
+    def test_it_counts_as_a_call_and_is_not_made_while_launches_use_up_the_budget(self, box: Box) -> None:
+        close(box, 30)
+        box.enter("launched", "b")
+        assert len(box.claim(rate=0.01).jobs) == 1, "the one call of a tiny budget"
+        held_back = look(box, lead=40, window=40, rate=0.01)
+        assert held_back.lanes == ()
+        assert held_back.wait is not None
+        assert 99 < held_back.wait <= 100
+        box.redis.hset(box.keys.base + "rate", "at", box.now() - 100_000)
+        assert look(box, lead=40, window=40, rate=0.01).lanes == (LANE,)
+        claim = box.claim(rate=0.01)
+        assert (claim.jobs, claim.why) == ((), "rate")
 
 
 class TestWhatItPutsOff:
