@@ -208,6 +208,7 @@ class Settings(BaseModel):
     backoff_base: Seconds = Field(1.0, gt=0)
     backoff_cap: Seconds = Field(60.0, gt=0)
     capacity_interval: Seconds = Field(30.0, gt=0)
+    stock: Literal["on", "off"] = "on"
     capacity_messages: Patterns = ()
     balance_messages: Patterns = ()
     verify_delays: Delays = (5.0, 15.0, 45.0)

@@ -81,7 +81,13 @@ def read_catalogue(reply: Reply) -> Catalogue | Unreadable:
         return Unreadable(f"HTTP {reply.status}: {message_of(reply)}")
     if not isinstance(document.get("instanceInfos"), list):
         return Unreadable(message_of(reply))
-    return Catalogue(dict(_offers(document)))
+    offers: dict[tuple[str, str, bool], Offer] = {}
+    for kind, offer in _offers(document):
+        if (
+            kind not in offers or offers[kind].stock != IN_STOCK
+        ):  # of rows of one kind, what can be rented counts
+            offers[kind] = offer
+    return Catalogue(offers)
 
 
 def _offers(document: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, bool], Offer]]:

@@ -222,7 +222,8 @@ def _start_pulse(**_: Any) -> None:
     Pulse.start_one(settings_of_process(), wake_up=wake_up)
     Notices.start_one(settings_of_process())
     Timetable.start_one(settings_of_process(), wake_up=wake_up)
-    Stock.start_one(settings_of_process())
+    if settings_of_process().stock == "on":
+        Stock.start_one(settings_of_process())
 
 
 @worker_shutdown.connect

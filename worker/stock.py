@@ -12,6 +12,7 @@ import logging
 import random
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from config import Settings
 from ledger import Ledger, stock
@@ -74,15 +75,13 @@ class Stock(threading.Thread):
 
     def look(self) -> float:
         """Read the catalogue if it is time; the seconds until the next look."""
-        quarter, rate = self._interval / 4, self._settings.rate_limit
-        longest = min(LOOK_SECONDS, max(quarter, 0.05))
-        lead = min(LEAD_SECONDS, quarter)
-        # Of a small budget of calls, no more than half may go into readings.
-        rest = max(self._interval / 2, 2 / rate if rate else 0)
+        rate = self._settings.rate_limit
+        rhythm = rhythm_of(self._interval, rate)
+        longest = min(LOOK_SECONDS, max(self._interval / 4, 0.05))
         look = self._ledger.run(
             stock.take(
-                lead=lead,
-                window=rest + lead,  # what would be probed before the next reading could tell
+                lead=rhythm.lead,
+                window=rhythm.window,
                 lasts=self._settings.request_timeout + RETRY_SECONDS,
                 rate=rate,
             )
@@ -99,7 +98,7 @@ class Stock(threading.Thread):
             stock.told(
                 empty,
                 why=why,
-                rest=RETRY_SECONDS if why else rest,
+                rest=RETRY_SECONDS if why else rhythm.rest,
                 longest=RETRY_CAP_SECONDS,
                 in_a_row=PUT_OFF_IN_A_ROW,
             )
@@ -107,6 +106,27 @@ class Stock(threading.Thread):
         if put_off:
             logger.debug("%d probes put off: the catalogue shows no stock", put_off)
         return 0.0
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """When the catalogue is read, in seconds: `lead` before a probe, `rest` after the last reading, for probes within `window`."""
+
+    lead: float
+    rest: float
+
+    @property
+    def window(self) -> float:
+        """All that would be probed before the next reading could tell."""
+        return self.rest + self.lead
+
+
+def rhythm_of(interval: float, rate: float) -> Rhythm:
+    """The rhythm for probes each `interval` seconds and a budget of `rate` calls a second; 0 is any number.
+
+    Of a small budget no more than half goes into readings.
+    """
+    return Rhythm(min(LEAD_SECONDS, interval / 4), max(interval / 2, 2 / rate if rate else 0))
 
 
 def without_stock(catalogue: Catalogue, lanes: Iterable[str]) -> Iterator[str]:

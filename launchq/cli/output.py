@@ -120,6 +120,11 @@ def outcome_of(job: Job) -> str:
             f"waits for capacity, attempt {job.attempts}" if job.reason == Verdict.NO_CAPACITY else job.reason
         )
         what = f"{reason}, {again} {_in(job.due_at)}" + (f": {what}" if what else "")
+    elif job.state is State.QUEUED and job.due_at is not None and job.due_at > job.updated_at:
+        # It is due already, but its lane is sold out, and another job asks for it; see read.lua.
+        what = f"waits for capacity, its lane is asked again {_in(job.due_at)}" + (
+            f": {what}" if what else ""
+        )
     elif job.state is State.VERIFYING and job.due_at is not None:
         what = f"looked up {_in(job.due_at)}: {what}"
     return what

@@ -230,7 +230,7 @@ def _print_job(job: Job, *, show_script: bool) -> None:
         "state": str(job.state) + (f" ({job.reason})" if job.reason else ""),
         "instance": job.instance_id,
         "error": f"[{job.error.category}] {job.error.message}" if job.error else None,
-        "waits": outcome_of(job) if job.state in {State.RETRYING, State.VERIFYING} else None,
+        "waits": outcome_of(job) if job.state in {State.QUEUED, State.RETRYING, State.VERIFYING} else None,
         "attempts": str(job.attempts),
         "fallback": _fallback(job),
         "batch": job.batch_id,

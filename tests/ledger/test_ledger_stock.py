@@ -49,7 +49,6 @@ class TestWhenItIsRead:
         box.ledger.run(calls.pause("somebody"))
         assert look(box, lead=40) == Look(None)
 
-
     def test_it_counts_as_a_call_and_is_not_made_while_launches_use_up_the_budget(self, box: Box) -> None:
         close(box, 30)
         box.enter("launched", "b")

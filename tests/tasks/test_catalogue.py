@@ -43,6 +43,17 @@ def test_stock_and_prices_are_those_of_type_region_and_capacity() -> None:
     assert found.offer(request(region="elsewhere")) == Offer()
 
 
+def test_of_rows_of_one_kind_the_one_that_can_be_rented_counts() -> None:
+    def row(stock: str) -> dict[str, Any]:
+        return {"instanceTypeId": GPU, "stockStatus": stock}
+
+    for order in (["OutOfStock", "InStock"], ["InStock", "OutOfStock"]):
+        kinds = [
+            {"regionInfos": [{"regionId": REGION_ID, "instanceTypeInfos": [row(stock)]}]} for stock in order
+        ]
+        assert read({"instanceInfos": kinds}).offer(request()).stock == "InStock"
+
+
 @pytest.mark.parametrize(
     ("mode", "duration", "expected"),
     [
