@@ -199,11 +199,13 @@ class TestBudget:
         world = make_world(CloudOptions(latency=0.5), rate_limit="20/s", concurrency=5)
         for _ in range(2):
             world.worker(processes=2)
-        batch = world.launcher.submit_many([body(f"even-{number}") for number in range(40)])
+        batch = world.launcher.submit_many([body(f"even-{number}") for number in range(60)])
         jobs = world.launcher.wait([batch.id], timeout=30)
         assert {job.state for job in jobs} == {State.SUCCEEDED}
         assert len({happening.by for job in jobs for happening in job.history}) > 1, "several took part"
-        assert busiest(everything(world), 2) <= 2 * 20 + 2 + 4
+        assert busiest(everything(world), 2) <= 2 * 20 + 2 + 4, (
+            "a tenth of a second may be saved up, and some arrive late"
+        )
 
         world.cloud.change_settings(latency=0.02)
         world.cloud.script_faults("429:1")
