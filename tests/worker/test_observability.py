@@ -38,6 +38,7 @@ def test_a_launch_over_http_is_one_trace_is_measured_and_is_logged_as_json(redis
     given = body("traced", instanceConfiguration=script)
     quick = {"OTEL_BSP_SCHEDULE_DELAY": "50", "PYTHONWARNINGS": "ignore"}  # Celery warns root
     with Receiver() as collector, World(redis, log_format="json") as world:
+        assert world.launcher  # made before: this process does not trace, nor do the tests after this one
         world.set(traces=f"http://127.0.0.1:{collector.port}")
         worker = world.worker(processes=1, variables=quick)
         board = world.worker(command=["-m", "launchq", "board", "--port", "0"], variables=quick, ready=False)
