@@ -71,6 +71,7 @@ def make_app(
     app.add_middleware(Guard, is_open=is_open, acts=Limiter(*acts))
     for router in (health.router, access.router, metrics.router, api.router, schedules.router):
         app.include_router(router)
+    app.include_router(pages.anybodys)
     app.include_router(pages.router, dependencies=[Depends(admitted)])
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.mount("/static", StaticFiles(directory=HERE / "static"), "static")

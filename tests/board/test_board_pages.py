@@ -220,6 +220,9 @@ def test_a_token_that_may_read_only_sees_no_buttons_and_changes_nothing(closed: 
     assert "This token may read only." in text
     assert "/account/pause" not in text
     assert closed.post("/account/pause", headers=headers).status_code == 403
+    chosen = closed.client.post("/language", data={"choice": "zh", "to": "/jobs"}, headers=headers)
+    assert (chosen.status_code, chosen.headers["location"]) == (303, "/jobs")
+    closed.client.cookies.clear()
     assert closed.get("/", headers={"Accept": "text/html"}).status_code in {303, 307, 401}
 
 

@@ -8,4 +8,5 @@ from launchq.board.pages import acts, views
 
 router = APIRouter(include_in_schema=False)
 router.include_router(acts.router)
+anybodys = acts.anybodys
 router.include_router(views.router)

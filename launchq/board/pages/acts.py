@@ -30,6 +30,8 @@ from tasks.schedules import Timing
 from tasks.states import State
 
 router = APIRouter()
+anybodys = APIRouter(include_in_schema=False)
+"""What needs no token, and what one that may read only may do: it changes nothing but a cookie."""
 
 RETRIED_AT_ONCE = 500
 YEAR_SECONDS = 365 * 86_400
@@ -55,7 +57,7 @@ def _who(visitor: Visitor) -> str:
     return f"{visitor.name}, at the board"
 
 
-@router.post("/language")
+@anybodys.post("/language")
 def language(choice: Annotated[str, Form()], to: Where = "/") -> Response:
     """Choose a language, in a cookie of a year."""
     response = _back(to)
