@@ -73,7 +73,7 @@ end
 
 -- The next job of all parts, each time it is called.
 local function merged(sets)
-  local parts, seen = {}, nil
+  local parts = {}
   for _, set in ipairs(sets) do
     local part = part_of(set)
     step(part)
@@ -88,8 +88,7 @@ local function merged(sets)
     end
     local head = best and best.head
     if best then
-      head.in_line, head.again = best.set ~= changed, head.id == seen
-      seen = head.id
+      head.in_line = best.set ~= changed
       step(best)
     end
     return head
@@ -134,19 +133,24 @@ local next_one
 if batch ~= '' and (tonumber(redis.call('HGET', key('batch', batch), 'total') or '0')) <= SMALL_BATCH then
   next_one, look = of_entries(), math.huge
 else
-  local sets = (state == '' or state == 'queued') and lines() or {}
-  sets[#sets + 1] = changed
+  local sets = {changed}  -- the first: at the same place in the order it goes before the lines
+  if state == '' or state == 'queued' then
+    for _, line in ipairs(lines()) do
+      sets[#sets + 1] = line
+    end
+  end
   next_one = merged(sets)
 end
 local ids, looked, one = {}, 0, next_one()
+local told  -- the latest of them: a job with fallbacks stands in several lines, at the same time
 while one and #ids < limit and looked < look do
   looked, time, last = looked + 1, one.score, one.id
-  local fit = not one.again and fits(last)
+  local fit = last ~= told and fits(last)
   if fit == nil then
     redis.call('ZREM', changed, last)  -- an older launchq has forgotten it
   elseif fit and not (one.in_line and redis.call('ZSCORE', changed, last)) then
-    -- Not twice: a job with fallbacks stands in several lines, and one that has moved in `changed` too.
-    ids[#ids + 1] = last
+    -- A job in line that has moved stands in `changed` too, and is told from there.
+    ids[#ids + 1], told = last, last
   end
   one = next_one()
 end

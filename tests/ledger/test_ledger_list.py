@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ledger import calls
-from ledger_box import Box, request, sold_out, submission
+from ledger_box import Box, report, request, sold_out, submission
 from tasks.jobs import Choice
-from tasks.states import State
+from tasks.states import Event, State
 
 
 def listed(box: Box, limit: int, **filters: Any) -> list[str]:
@@ -80,6 +80,29 @@ def test_a_job_that_waits_where_it_was_entered_costs_no_place_in_the_order(box: 
     box.enter(*(f"n{number}" for number in range(50)))
     assert box.redis.zcard(box.keys.base + "changed") == 0
     assert len(listed(box, 20)) == 50
+
+
+@pytest.mark.parametrize("later", [-1, 0, 1], ids=["before", "at once", "after"])
+@pytest.mark.parametrize("limit", [1, 3, 500])
+@pytest.mark.parametrize("look", [1, 2000])
+def test_a_job_that_is_back_in_line_is_listed_once(box: Box, limit: int, look: int, later: int) -> None:
+    """Whether it moved in the millisecond of its place in line, or before or after it."""
+    ids = box.enter("a", "b", "c")
+    box.settle(*(report(job, Event.DEFER) for job in box.claim().jobs))
+    [lane] = box.redis.zrange(box.keys.lanes, 0, -1)
+    for job_id in ids:
+        place = int(box.redis.zscore(box.keys.ready(lane), job_id))
+        box.redis.zadd(box.keys.base + "changed", {job_id: place + later})
+        box.redis.hset(box.keys.job(job_id), "updatedAt", place + later)
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = box.ledger.run(
+            calls.page(state=None, batch=None, text="", after=after, limit=limit, look=look)
+        )
+        found += page.ids
+        after = page.more
+    assert sorted(found) == sorted(ids)
 
 
 def test_jobs_of_before_there_was_an_order_are_listed_too(box: Box) -> None:
