@@ -1,4 +1,4 @@
-"""Threads that wait for jobs, as users of `Launcher.wait` do: reads ids, tells when each wait came back.
+"""Threads that wait for jobs, as users of `Launcher` do: reads ids, tells which wait, and when each wait came back.
 
 The argument is how many threads share a `Launcher`. A wait that fails is told as one that came back with `failed`.
 """
@@ -15,12 +15,18 @@ from tasks.errors import LaunchqError
 
 def wait(launcher: Launcher, job_id: str) -> None:
     try:
-        launcher.wait([job_id])
+        for job in launcher.watch([job_id]):
+            if not job.ended:
+                tell(f"{job_id} waits")
         came_back = str(time.monotonic())
     except LaunchqError as error:
         came_back = "failed"
         sys.stderr.write(f"{error}\n")
-    sys.stdout.write(f"{job_id} {came_back}\n")  # in one go, so that lines stay whole
+    tell(f"{job_id} {came_back}")
+
+
+def tell(line: str) -> None:
+    sys.stdout.write(line + "\n")  # in one go, so that lines stay whole
     sys.stdout.flush()
 
 
@@ -33,8 +39,7 @@ def main() -> None:
         threading.Thread(target=wait, args=(launchers[number // share], job_id), daemon=True)
         for number, job_id in enumerate(ids)
     ]
-    sys.stdout.write("started\n")
-    sys.stdout.flush()
+    tell("started")
     for thread in threads:
         thread.start()
     for thread in threads:

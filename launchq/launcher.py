@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import math
 import os
 import socket
 import time
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from config import Settings, load, traces
+from launchq.changes import Changes
 from ledger import Ledger, calls
 from ledger.calls import Account, Done, Limits
 from tasks.entries import Entry, identify
@@ -50,6 +52,7 @@ class Launcher:
         self.settings = settings or load()
         traces.begin(self.settings.traces, "launchq")
         self.ledger = Ledger.of(self.settings)
+        self._changes = Changes(self.ledger)
         self._celery: Celery | None = None
 
     def __enter__(self) -> Launcher:
@@ -185,8 +188,8 @@ class Launcher:
     def wait(self, ids: Iterable[str], timeout: float | None = None) -> list[Job]:
         """The jobs, once all have ended or `timeout` seconds are over; `Job.ended` tells which have.
 
-        An id may be a batch's: it stands for all its jobs. Blocks on the events stream, so a thousand waiters cost
-        Redis next to nothing.
+        An id may be a batch's: it stands for all its jobs. Costs Redis next to nothing: all that wait on one `Launcher`
+        share one reader of its events.
         """
         latest: dict[str, Job] = {}
         for job in self.watch(ids, timeout=timeout):
@@ -199,30 +202,28 @@ class Launcher:
         Or until nothing more can happen: the others are of batches that are held, since too many of their jobs failed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        after = self.ledger.last_event()
         job_ids = self.resolve_ids(ids)
         seen: dict[str, Job] = {}
         changed: Iterable[str] = job_ids
         checked = time.monotonic()
         one_failed = False
-        while True:
-            for job in self._existing(list(changed)):
-                if seen.get(job.id) != job:
-                    seen[job.id] = job
-                    one_failed = one_failed or job.state is State.FAILED
-                    yield job
-            waiting = {job_id for job_id in job_ids if not seen[job_id].ended}
-            if waiting and one_failed and self.held_after_failures(seen[job_id] for job_id in waiting):
-                return
-            left = None if deadline is None else deadline - time.monotonic()
-            if not waiting or (left is not None and left <= 0):
-                return
-            events = self.ledger.events(after, block=CHECK_SECONDS if left is None else left)
-            if events:
-                after = events[-1][0]
-            changed = waiting & {fields.get("job", "") for _, fields in events}
-            if time.monotonic() - checked > CHECK_SECONDS:
-                checked, changed = time.monotonic(), waiting
+        with self._changes.of(job_ids) as watcher:
+            while True:
+                for job in self._existing(list(changed)):
+                    if seen.get(job.id) != job:
+                        seen[job.id] = job
+                        one_failed = one_failed or job.state is State.FAILED
+                        yield job
+                waiting = {job_id for job_id in job_ids if not seen[job_id].ended}
+                if waiting and one_failed and self.held_after_failures(seen[job_id] for job_id in waiting):
+                    return
+                left = math.inf if deadline is None else deadline - time.monotonic()
+                if not waiting or left <= 0:
+                    return
+                until_check = checked + CHECK_SECONDS - time.monotonic()
+                changed = waiting & watcher.wait(max(0.0, min(left, until_check)))
+                if time.monotonic() - checked >= CHECK_SECONDS:
+                    checked, changed = time.monotonic(), waiting
 
     def cancel(self, ids: Iterable[str]) -> dict[str, Done]:
         """Take jobs (or whole batches) back; what is being submitted ends as it ends, and is only not tried again."""

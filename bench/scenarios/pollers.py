@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from bench.processes import Child, clean_environment, wait_for
+from bench.processes import Child, clean_environment
 from bench.results import Result, Row, Table, spread
 from bench.scenario import Bench, Scenario
 from bench.scenarios.idle_worker import commands
@@ -31,7 +31,7 @@ ALL_SHARING = 250
 
 
 def measure(bench: Bench) -> Result:
-    """The pollers wait in threads of a few processes (bench/poller.py), each for a job of its own, with `Launcher.wait`.
+    """The pollers wait in threads of a few processes (bench/poller.py), each for a job of its own.
 
     The bench itself claims and settles, one job at a time, so that the moment of settling is known.
     """
@@ -50,8 +50,8 @@ def measure(bench: Bench) -> Result:
         ids = [receipt.id for receipt in batch.jobs]
 
         together = ids[: bench.size(ALL_SHARING, 20)]
-        with _poller(world, together, sharing=len(together)):
-            could = wait_for("pollers of one Launcher block", lambda: _settled_count(world), timeout=60)
+        with _poller(world, together, sharing=len(together)) as child:
+            could = _waiting(child, len(together))
         bench.tell.step(f"{could} of {len(together)} wait on one Launcher")
 
         share = -(-pollers // PROCESSES)
@@ -59,8 +59,9 @@ def measure(bench: Bench) -> Result:
             stack.enter_context(_poller(world, ids[at : at + share], sharing=SHARING))
             for at in range(0, pollers, share)
         ]
-        # Each waiter holds a connection of its own while it blocks.
-        wait_for("all pollers block", lambda: _blocked(world) >= pollers, timeout=120)
+        waiting = sum(_waiting(child, share) for child in children)
+        if waiting != pollers:
+            raise RuntimeError(f"only {waiting} of {pollers} pollers wait")
         time.sleep(bench.size(6, 1))  # past the first look of each at its job
         bench.tell.step(f"{pollers:,} wait")
         before = commands(world)
@@ -114,15 +115,9 @@ def _poller(world: World, ids: Sequence[str], *, sharing: int) -> Child:
     return child
 
 
-def _blocked(world: World) -> int:
-    return int(world.info("clients")["blocked_clients"])
-
-
-def _settled_count(world: World) -> int:
-    """How many block, once that number has stood still for a second; 0 until then."""
-    before = _blocked(world)
-    time.sleep(1)
-    return before if before == _blocked(world) else 0
+def _waiting(poller: Child, many: int) -> int:
+    """How many of so many pollers wait."""
+    return sum(poller.read_line().endswith(" waits") for _ in range(many))
 
 
 def _wake_up(launcher: Launcher, job: Claimed, poller: Child) -> float:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from harness import wait_until
 from ledger import AsyncLedger, Ledger, calls, notices, schedules, stock
 from ledger.keys import NAMES, Keys
 from ledger.scripts import Script, _head, script
@@ -210,21 +208,3 @@ def test_what_the_server_says_of_itself(box: Box) -> None:
     assert (server["aof_enabled"], server["appendfsync"]) == (0, "everysec")
     assert 0 < server["latency"] < 5
     assert "redis_version" in server
-
-
-def test_any_number_of_threads_may_wait_on_one_launcher(box: Box) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from config import load
-    from launchq import Launcher
-
-    [job_id] = box.enter("a", not_before=timedelta(hours=1))
-    settings = load({"LAUNCHQ_REDIS_URL": box.url, "LAUNCHQ_PREFIX": box.prefix})
-    with Launcher(settings) as launcher, ThreadPoolExecutor(150) as threads:
-        waits = [threads.submit(launcher.wait, [job_id], timeout=20) for _ in range(150)]
-        wait_until(
-            lambda: len(box.redis.client_list()) > 150,
-            description="all of them wait, each in a call of its own",
-        )
-        box.cancel(job_id)
-        assert {job.state for wait in waits for job in wait.result()} == {State.CANCELLED}
