@@ -9,22 +9,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-)
 
 from config.addresses import KINDS, Address, addresses_in, kinds_in
 from config.urls import is_local, split
@@ -36,6 +27,20 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 class SettingsError(Exception):
     """A setting cannot be used. The text names the variable and what would be right, never a secret's value."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A text that is not shown: only `get_secret_value` tells it."""
+
+    _text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "**********"
+
+    def get_secret_value(self) -> str:
+        """The text itself."""
+        return self._text
 
 
 def seconds(value: Any) -> float:
@@ -55,19 +60,17 @@ def patience(value: Any) -> float:
     return seconds(value)
 
 
-def _one_line(secret: SecretStr | None) -> SecretStr | None:
-    if secret is not None and not secret.get_secret_value().isprintable():
+def _one_line(text: str) -> str:
+    if not text.isprintable():
         raise ValueError("must be one line of printable characters")
-    return secret
+    return text
 
 
-def _one_word(secret: SecretStr | None) -> SecretStr | None:
+def _one_word(text: str) -> str:
     # It travels in a header, as it is: RFC 6265, 4.1.1.
-    if secret is not None and not re.fullmatch(
-        r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+", secret.get_secret_value()
-    ):
+    if not re.fullmatch(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+", text):
         raise ValueError("must be one word, without quotes, commas, semicolons or characters outside ASCII")
-    return secret
+    return text
 
 
 def _any_url(url: str) -> str:
@@ -133,21 +136,18 @@ def _delays(value: Any) -> Any:
     return delays
 
 
-def _fernet_keys(secret: SecretStr | None) -> SecretStr | None:
+def _fernet_keys(text: str) -> str:
     # Fernet's own form: 32 bytes in URL-safe base64. Checked here by form alone, so that settings load no cryptography.
-    if secret is not None and not all(
-        re.fullmatch(r"[A-Za-z0-9_-]{43}=", key) for key in _keys_in(secret.get_secret_value())
-    ):
+    if not all(re.fullmatch(r"[A-Za-z0-9_-]{43}=", key) for key in _keys_in(text)):
         raise ValueError(
             "must be a Fernet key, or several separated by commas, the newest first; `launchq auth new-key` makes one"
         )
-    return secret
+    return text
 
 
-def _addresses(secret: SecretStr | None) -> SecretStr | None:
-    if secret is not None:
-        addresses_in(secret.get_secret_value())
-    return secret
+def _addresses(text: str) -> str:
+    addresses_in(text)
+    return text
 
 
 def _kinds(value: Any) -> Any:
@@ -176,49 +176,111 @@ def _timezone(name: str) -> str:
     return name
 
 
-Seconds = Annotated[float, BeforeValidator(seconds)]
-Rate = Annotated[float, BeforeValidator(_rate)]
-Delays = Annotated[tuple[float, ...], BeforeValidator(_delays)]
-Secret = Annotated[SecretStr | None, AfterValidator(_one_line)]
-HeaderSecret = Annotated[SecretStr | None, AfterValidator(_one_word)]
-FernetKeys = Annotated[SecretStr | None, AfterValidator(_fernet_keys)]
-Addresses = Annotated[SecretStr | None, AfterValidator(_addresses)]
-Kinds = Annotated[tuple[str, ...], BeforeValidator(_kinds)]
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+def _text(check: Callable[[str], str]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError("must be text")
+        return check(value)
+
+    return read
 
 
-class Settings(BaseModel):
-    """The settings, frozen. Times are in seconds. Secrets and URLs (they may hold passwords) are not in `repr`."""
+def _secret(check: Callable[[str], str]) -> Callable[[Any], Secret]:
+    def read(value: Any) -> Secret:
+        return Secret(_text(check)(value.get_secret_value() if isinstance(value, Secret) else value))
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    return read
 
-    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field("redis://127.0.0.1:6379/0", repr=False)
-    broker_url: Annotated[str, AfterValidator(_any_url)] = Field("", repr=False)
-    prefix: Annotated[str, AfterValidator(_prefix)] = "launchq"
-    api_url: Annotated[str, AfterValidator(_api_url)] = "https://cloud.luchentech.com/api"
-    access_token: HeaderSecret = None
-    username: str = ""
-    password: Secret = None
-    api_key: HeaderSecret = None
-    secret_key: FernetKeys = None
-    request_timeout: Seconds = Field(30.0, gt=0, le=600)
-    concurrency: int = Field(100, ge=1, le=10_000)
-    rate_limit: Rate = Field(10.0, ge=0, le=100_000)
-    max_attempts: int = Field(8, ge=1, le=1000)
-    backoff_base: Seconds = Field(1.0, gt=0)
-    backoff_cap: Seconds = Field(60.0, gt=0)
-    capacity_interval: Seconds = Field(30.0, gt=0)
-    stock: Literal["on", "off"] = "on"
-    capacity_messages: Patterns = ()
-    balance_messages: Patterns = ()
-    verify_delays: Delays = (5.0, 15.0, 45.0)
-    shift_seconds: Seconds = Field(30.0, gt=0)
-    retention: Seconds = Field(7 * 86400.0, gt=0)
-    timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Shanghai"
-    notify: Addresses = None
-    notify_on: Kinds = KINDS
-    log_format: Literal["text", "json"] = "text"
-    traces: Annotated[str, AfterValidator(_traces)] = Field("", repr=False)
+
+def _whole(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not re.fullmatch(r"\s*\d{1,9}\s*", str(value)):
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        number = int(value)
+        if not least <= number <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return number
+
+    return read
+
+
+def _number(
+    read: Callable[[Any], float], *, zero: bool = False, most: float = math.inf
+) -> Callable[[Any], float]:
+    """What `read` makes of a value, within its limits; 0 itself only where it is allowed."""
+
+    def read_within(value: Any) -> float:
+        number = read(value)
+        if not 0 <= number < math.inf or (number == 0 and not zero):
+            raise ValueError("must be 0 or more" if zero else "must be more than 0")
+        if number > most:
+            raise ValueError(f"must be at most {most:g}")
+        return number
+
+    return read_within
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"must be {' or '.join(map(repr, words))}")
+        return str(value)
+
+    return read
+
+
+def _setting(default: Any, read: Callable[[Any], Any], *, shown: bool = True) -> Any:
+    return field(default=default, repr=shown, metadata={"read": read})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings, frozen. Times are in seconds. Secrets and URLs (they may hold passwords) are not in `repr`.
+
+    A value may be given as it is, or as text in the form that it has in the environment. SettingsError lists everything that is wrong, a
+    line each.
+    """
+
+    redis_url: str = _setting("redis://127.0.0.1:6379/0", _text(_redis_url), shown=False)
+    broker_url: str = _setting("", _text(_any_url), shown=False)
+    prefix: str = _setting("launchq", _text(_prefix))
+    api_url: str = _setting("https://cloud.luchentech.com/api", _text(_api_url))
+    access_token: Secret | None = _setting(None, _secret(_one_word))
+    username: str = _setting("", _text(str))
+    password: Secret | None = _setting(None, _secret(_one_line))
+    api_key: Secret | None = _setting(None, _secret(_one_word))
+    secret_key: Secret | None = _setting(None, _secret(_fernet_keys))
+    request_timeout: float = _setting(30.0, _number(seconds, most=600))
+    concurrency: int = _setting(100, _whole(1, 10_000))
+    rate_limit: float = _setting(10.0, _number(_rate, zero=True, most=100_000))
+    max_attempts: int = _setting(8, _whole(1, 1000))
+    backoff_base: float = _setting(1.0, _number(seconds))
+    backoff_cap: float = _setting(60.0, _number(seconds))
+    capacity_interval: float = _setting(30.0, _number(seconds))
+    stock: Literal["on", "off"] = _setting("on", _one_of("on", "off"))
+    capacity_messages: tuple[str, ...] = _setting((), _patterns)
+    balance_messages: tuple[str, ...] = _setting((), _patterns)
+    verify_delays: tuple[float, ...] = _setting((5.0, 15.0, 45.0), _delays)
+    shift_seconds: float = _setting(30.0, _number(seconds))
+    retention: float = _setting(7 * 86400.0, _number(seconds))
+    timezone: str = _setting("Asia/Shanghai", _text(_timezone))
+    notify: Secret | None = _setting(None, _secret(_addresses))
+    notify_on: tuple[str, ...] = _setting(KINDS, _kinds)
+    log_format: Literal["text", "json"] = _setting("text", _one_of("text", "json"))
+    traces: str = _setting("", _text(_traces), shown=False)
+
+    def __post_init__(self) -> None:
+        problems = []
+        for one in fields(self):
+            given = getattr(self, one.name)
+            if given is one.default:
+                continue
+            try:
+                object.__setattr__(self, one.name, one.metadata["read"](given))
+            except ValueError as error:
+                problems.append(f"{PREFIX}{one.name.upper()}: {error}")
+        if problems:
+            raise SettingsError("\n".join(problems))
 
     @property
     def broker(self) -> str:
@@ -241,19 +303,27 @@ class Settings(BaseModel):
         return bool(self.username and self.password)
 
 
-_FIELD_OF: Final = {PREFIX + name.upper(): name for name in Settings.model_fields}
+_FIELD_OF: Final = {PREFIX + one.name.upper(): one.name for one in fields(Settings)}
 
 
 def load(environment: Mapping[str, str] | None = None, *, env_file: str | Path = ".env") -> Settings:
     """The settings of this process. SettingsError lists everything that is wrong, a line each."""
     values, problems = _read(environment, Path(env_file))
     try:
-        settings = Settings.model_validate(values)
-    except ValidationError as error:
-        problems += [_problem(detail["loc"], detail["msg"]) for detail in error.errors(include_input=False)]
+        settings = Settings(**values)
+    except SettingsError as error:
+        problems.append(str(error))
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
+
+
+def is_given(
+    name: str, environment: Mapping[str, str] | None = None, *, env_file: str | Path = ".env"
+) -> bool:
+    """Whether this setting, a field of `Settings`, has a value other than by default."""
+    values, _ = _read(environment, Path(env_file))
+    return name in values
 
 
 def unknown_names(
@@ -286,7 +356,7 @@ def _layers(environment: Mapping[str, str] | None, env_file: Path) -> list[Mappi
     return [os.environ, dotenv_values(env_file, interpolate=False)]
 
 
-def _read(environment: Mapping[str, str] | None, env_file: Path) -> tuple[dict[str, str], list[str]]:
+def _read(environment: Mapping[str, str] | None, env_file: Path) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, str] = {}
     problems: list[str] = []
     for layer in _layers(environment, env_file):
@@ -304,9 +374,3 @@ def _read(environment: Mapping[str, str] | None, env_file: Path) -> tuple[dict[s
             # An empty value is none, also against a weaker layer: so one command can do without what .env says.
             values[name] = value or ""
     return {name: value for name, value in values.items() if value}, problems
-
-
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    name = PREFIX + str(location[0]).upper() if location else "settings"
-    message = message.removeprefix("Value error, ")
-    return f"{name}: {message[:1].lower()}{message[1:]}"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from config import Settings, load, traces
 from launchq.changes import Changes
@@ -22,16 +22,17 @@ from ledger.calls import Account, Done, Limits
 from tasks.entries import Entry, identify
 from tasks.errors import InputError, NotFoundError, Problem, RefusedError
 from tasks.jobs import KEY_LENGTH, Batch, Job, Receipt, Submission
-from tasks.policy import Fallback, Policy, policy_of, read_keys
-from tasks.request import LaunchRequest, parse_request
+from tasks.policy import Fallback, Policy
 from tasks.states import WATCHED, State
 
 if TYPE_CHECKING:
     from celery import Celery
 
+    from tasks.request import LaunchRequest
+
 logger = logging.getLogger("launchq")
 
-Request = LaunchRequest | Mapping[str, Any]
+Request: TypeAlias = "LaunchRequest | Mapping[str, Any]"
 
 CHECK_SECONDS = 5.0
 """How often a wait looks at the jobs themselves: events may be cut from the stream's end before a slow waiter reads them."""
@@ -381,6 +382,10 @@ def checked_batch(name: str) -> str:
 
 def checked_fallbacks(fallbacks: Sequence[Mapping[str, Any]]) -> tuple[Fallback, ...]:
     """Fallbacks as a fleet file has them; InputError where one cannot be used."""
+    if not fallbacks:
+        return ()
+    from tasks.launch_keys import policy_of, read_keys
+
     problems: list[Problem] = []
     keys = read_keys({"fallbacks": [dict(one) for one in fallbacks]}, problems)
     if problems:
@@ -404,6 +409,8 @@ def checked_token(token: str, *, now: float) -> int | None:
 
 
 def _checked(request: Request, *, allow_unknown: bool, where: str) -> LaunchRequest:
+    from tasks.request import LaunchRequest, parse_request
+
     if isinstance(request, LaunchRequest):
         return request
     body = dict(request) if isinstance(request, Mapping) else request

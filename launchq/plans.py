@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 from config import Settings
 from launchq.inputs import Inputs
 from ledger import Ledger
+from tasks.bodies import redacted
 from tasks.catalogue import Catalogue, estimate
 from tasks.entries import Entry, placed
 from tasks.errors import LedgerError
 from tasks.plan import Group, grouped
-from tasks.request import redacted
 
 
 def plan_document(

@@ -25,9 +25,9 @@ from ledger.durability import Durability
 from ledger.keys import Keys
 from ledger.passes import PASS_MARK, SESSION_SECONDS, Pass, digest_of, matching, new_secret
 from ledger.vault import PLAIN, SEALED, Vault
+from tasks.bodies import request_differences
 from tasks.errors import LedgerError, NotFoundError, RefusedError
 from tasks.jobs import Batch, Job, Submission
-from tasks.request import request_differences
 from tasks.states import State
 
 T = TypeVar("T")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.answers import NoAnswer, Reply
+from tasks.bodies import HOURLY_CHARGE_MODES
 from tasks.jobs import ON_DEMAND, SPOT
 from tasks.listing import Unreadable
-from tasks.request import HOURLY_CHARGE_MODES, LaunchRequest
 from tasks.verdicts import is_login_error, message_of
+
+if TYPE_CHECKING:
+    from tasks.request import LaunchRequest
 
 HOURS = {"tidePerHour": 1, "perHour": 1, "perDay": 24, "perWeek": 24 * 7, "perMonth": 24 * 30}
 """Hours of one unit of a charge mode; a month is counted as 30 days."""

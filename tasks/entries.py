@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
 
 from tasks.errors import InputError, Problem
 from tasks.policy import DEFAULT, Policy
-from tasks.request import LaunchRequest
 from tasks.times import read_time
+
+if TYPE_CHECKING:
+    from tasks.request import LaunchRequest
 
 MAX_ENTRIES = 100_000
 """Instances of one submission, at most."""

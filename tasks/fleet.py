@@ -17,12 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tasks.bodies import child_path, describe, merge
 from tasks.entries import MAX_ENTRIES, Entry, Launch, copy_part, copy_suffix
 from tasks.errors import InputError, Problem
 from tasks.intake_json import Repeating, json_flaws
 from tasks.jobs import KEY_LENGTH
-from tasks.policy import POLICY_KEYS, LaunchKeys, Policy, as_text, misspelt_key, policy_of, read_keys
-from tasks.request import BODY_FIELDS, LaunchRequest, child_path, describe, merge, parse_request
+from tasks.launch_keys import POLICY_KEYS, LaunchKeys, as_text, misspelt_key, policy_of, read_keys
+from tasks.policy import Policy
+from tasks.request import BODY_FIELDS, LaunchRequest, parse_request
 
 FLEET_KEYS = ("batch", "defaults", "launches", "$schema")
 

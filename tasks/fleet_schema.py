@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tasks.jobs import KEY_LENGTH
-from tasks.policy import LaunchKeys
+from tasks.launch_keys import LaunchKeys
 from tasks.request import LaunchRequest
 
 _NAME = (

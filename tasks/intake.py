@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tasks.bodies import describe
 from tasks.curl import looks_like_curl, read_curl
 from tasks.entries import Entry, identify
 from tasks.errors import InputError, Problem
 from tasks.fleet import FLEET_KEYS, is_fleet, read_fleet, read_rows
 from tasks.intake_csv import csv_delimiter, read_csv
 from tasks.intake_json import json_flaws, read_json, starts_with_whole_value
-from tasks.request import BODY_FIELDS, LaunchRequest, describe, parse_request
+from tasks.request import BODY_FIELDS, LaunchRequest, parse_request
 
 Form = Literal["body", "array", "lines", "curl", "fleet", "csv"]
 

@@ -19,10 +19,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tasks.bodies import child_path
 from tasks.errors import InputError, Problem
 from tasks.intake_json import decimal, json_flaws, read_json
-from tasks.policy import LaunchKeys
-from tasks.request import LaunchRequest, child_path
+from tasks.launch_keys import LaunchKeys
+from tasks.request import LaunchRequest
 
 _DELIMITERS = ",;\t"
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")

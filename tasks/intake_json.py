@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tasks.bodies import child_path
 from tasks.errors import InputError, Problem
-from tasks.request import child_path
 
 # Python reads integers of up to 4300 digits; no number of a body needs more than a few.
 _MAX_DIGITS = 400

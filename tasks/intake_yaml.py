@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
+from tasks.bodies import describe
 from tasks.errors import InputError, Problem
 from tasks.intake_json import Repeating, Unreadable, decimal, integer, too_deep
-from tasks.request import describe
 
 MAX_DEPTH = 100
 MAX_COPIES = 100_000

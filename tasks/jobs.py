@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tasks.bodies import merge, redacted
 from tasks.errors import InputError, OutdatedError, Problem
 from tasks.policy import DEFAULT, Policy
-from tasks.request import LaunchRequest, merge, parse_request, redacted
 from tasks.states import ENDS, State
+
+if TYPE_CHECKING:
+    from tasks.request import LaunchRequest
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -86,6 +89,10 @@ class Submission:
 
 
 def _choices(request: LaunchRequest, policy: Policy, allow_unknown: bool) -> Iterator[Choice]:
+    if not policy.fallbacks:
+        return
+    from tasks.request import parse_request
+
     waits = policy.waits(spot=request.is_spot_instance)
     for number, fallback in enumerate(policy.fallbacks, start=1):
         changed = merge(request.wire(), fallback.overrides)

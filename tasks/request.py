@@ -15,7 +15,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -32,11 +32,11 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from tasks.bodies import HOURLY_CHARGE_MODES, child_path, describe
 from tasks.errors import InputError, Problem
 
 ChargeMode = Literal["tidePerHour", "perHour", "perDay", "perWeek", "perMonth"]
 CHARGE_MODES: tuple[str, ...] = get_args(ChargeMode)
-HOURLY_CHARGE_MODES = frozenset({"tidePerHour", "perHour"})
 
 # A field of a later API version is data, not a data structure: deeper than this is a mistake or an attack.
 MAX_UNKNOWN_DEPTH = 64
@@ -63,27 +63,6 @@ _CONFIGURATION = "must be an object with enableCommonData, enableDocker and init
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNFIT_IN_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORDS = re.compile(r"[A-Za-z _-]{1,20}")
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_$-]{1,60}")
-
-
-def describe(value: object) -> str:
-    """Say what a value is without showing any text it holds: `text`, `a list`, `the number 3`."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        # Python refuses to print very long integers, and nobody wants to read them.
-        return f"the number {value}" if abs(value) < 10**20 else "a number of more than 20 digits"
-    if isinstance(value, float):
-        return f"the number {value!r}"
-    if isinstance(value, str):
-        return "text" if value else "empty text"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, dict):
-        return "an object"
-    return f"a {type(value).__name__}, which JSON does not have"
 
 
 def _refusal(wrong: str, right: str) -> PydanticCustomError:
@@ -358,15 +337,6 @@ BODY_FIELDS = _FIELDS[LaunchRequest].keys()
 """The wire names of the body's own fields, in the document's order."""
 
 
-def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge one object over another: objects key by key, everything else as a whole."""
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
 def parse_request(data: object, *, allow_unknown: bool = False, where: str = "") -> LaunchRequest:
     """Check a body in the API's own spelling and return it as a request.
 
@@ -398,33 +368,6 @@ def parse_request(data: object, *, allow_unknown: bool = False, where: str = "")
         raise InputError(replace(problem, where=where) for problem in problems) from None
     # A request does not change: what the caller does to its own lists afterwards must not reach unlisted fields.
     return request.model_copy(deep=True) if unknown else request
-
-
-def redacted(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a wire body for people to see: a non-empty init script is replaced by its length."""
-    shown = dict(body)
-    configuration = shown.get("instanceConfiguration")
-    if isinstance(configuration, dict) and configuration.get("initScript"):
-        script = configuration["initScript"]
-        hidden = f"(hidden, {len(script)} characters)" if isinstance(script, str) else "(hidden)"
-        shown["instanceConfiguration"] = {**configuration, "initScript": hidden}
-    return shown
-
-
-def request_differences(old_body: Mapping[str, Any], new_body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the paths at which two wire bodies differ; never a value, since one may be an init script."""
-    return tuple(_differences(old_body, new_body, ""))
-
-
-def child_path(path: str, key: str | int) -> str:
-    """Spell the path of a field or a list item below `path`: `billing.chargeMode`, `nodePorts[1]`."""
-    if isinstance(key, int):
-        return f"{path}[{key}]"
-    if not _PLAIN_KEY.fullmatch(key):
-        # A key nobody foresaw may be long, or hold what a terminal obeys or UTF-8 cannot encode.
-        key = key if len(key) <= 60 else f"{key[:60]}…"
-        key = json.dumps(key, ensure_ascii=not key.isprintable())
-    return f"{path}.{key}" if path else key
 
 
 def _wire(part: _Part) -> dict[str, Any]:
@@ -600,23 +543,3 @@ def _field_at(loc: tuple[int | str, ...]) -> FieldInfo | None:
     part = _PARTS.get(names[0]) if len(names) > 1 else LaunchRequest
     # An item of a list has no description of its own.
     return _FIELDS[part].get(names[-1]) if part and names and isinstance(loc[-1], str) else None
-
-
-def _differences(old: object, new: object, path: str) -> Iterator[str]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(key for key in new if key not in old)]:
-            below = child_path(path, key)
-            if key in old and key in new:
-                yield from _differences(old[key], new[key], below)
-            else:
-                yield below
-    elif isinstance(old, list) and isinstance(new, list):
-        for index in range(max(len(old), len(new))):
-            below = child_path(path, index)
-            if index < len(old) and index < len(new):
-                yield from _differences(old[index], new[index], below)
-            else:
-                yield below
-    # True equals 1 in Python, but not on the wire.
-    elif old != new or isinstance(old, bool) != isinstance(new, bool):
-        yield path

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from tasks.bodies import request_differences
 from tasks.cron import Cron
 from tasks.entries import Entry
 from tasks.errors import InputError, Problem
 from tasks.jobs import Submission, moment, rfc3339
 from tasks.policy import FOR_EVER, LONGEST, Fallback, Policy
-from tasks.request import parse_request, request_differences
 
 ON_TIME = timedelta(seconds=60)
 """A run that is late by less than this is not missed: it is made whatever the deadline and `catch_up` say."""
@@ -277,6 +277,8 @@ def _policy(document: Mapping[str, Any]) -> Policy:
 
 def submissions(part: str, *, late: timedelta, new_id: Callable[[], str]) -> list[Submission]:
     """The jobs of one stored part, for a run that is so late: that time is taken off how long they are tried."""
+    from tasks.request import parse_request
+
     made = []
     for document in json.loads(part):
         request = parse_request(document["request"], allow_unknown=True)

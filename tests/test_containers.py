@@ -20,7 +20,7 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ DOCKER = ROOT / "docker"
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-SECRETS = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+SECRETS = {one.name for one in fields(Settings) if "Secret" in str(one.type)}
 SANDBOX_PORT = "8080"
 PATIENCE = 20.0
 
@@ -215,7 +215,7 @@ def test_every_setting_reaches_the_worker() -> None:
     """A setting added to config/settings.py goes into docker-compose.yml too: in .env alone it would do nothing."""
     fixed = {"redis_url", "prefix", "broker_url"}
     values = SERVICES["worker"]["environment"]
-    for name in Settings.model_fields.keys() - fixed - SECRETS:
+    for name in vars(Settings()).keys() - fixed - SECRETS:
         variable = f"LAUNCHQ_{name.upper()}"
         assert values.get(variable) == f"${{{variable}:-}}", variable
 
@@ -244,7 +244,7 @@ def test_what_is_not_named_is_unset() -> None:
     settings = load(environment_of("worker", {}))
     assert {name: getattr(settings, name) for name in SECRETS} == dict.fromkeys(SECRETS)
     assert not settings.can_log_in
-    assert settings.model_dump(exclude={"redis_url"}) == Settings().model_dump(exclude={"redis_url"})
+    assert replace(settings, redis_url="redis://host/0") == Settings(redis_url="redis://host/0")
 
 
 def test_a_token_alone_will_do_and_so_will_a_password_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -32,7 +33,7 @@ DOCUMENTS = sorted(
     if path.is_file()
 )
 INPUTS = ("body.json", "bodies.jsonl", "request.curl", "fleet.yaml", "fleet.csv")
-VARIABLES = {f"LAUNCHQ_{name.upper()}" for name in Settings.model_fields}
+VARIABLES = {f"LAUNCHQ_{one.name.upper()}" for one in fields(Settings)}
 
 
 def text(document: str) -> str:

@@ -219,7 +219,7 @@ class TestWhatIsLoaded:
             _ = launchq.Nothing
 
     @pytest.mark.parametrize("command", ["list", "status", "events", "cancel x", "retry x"])
-    def test_reading_and_acting_load_no_http_client(self, command: str, redis: RedisServer) -> None:
+    def test_reading_and_acting_load_little(self, command: str, redis: RedisServer) -> None:
         code = (
             "import io, sys\nfrom contextlib import redirect_stdout\nfrom launchq.cli import main\n"
             "try:\n    with redirect_stdout(io.StringIO()):\n"
@@ -228,7 +228,7 @@ class TestWhatIsLoaded:
         environment = {"LAUNCHQ_REDIS_URL": redis.url, "LAUNCHQ_PREFIX": "t-layout"}
         loaded = loaded_after(code, environment)
         assert {"redis", "click"} <= loaded
-        assert not loaded & {*HTTP, "celery", "sandbox"}
+        assert not loaded & {*HTTP, "celery", "sandbox", "pydantic", "rich", "yaml"}
 
     @pytest.mark.parametrize(
         "module",
@@ -242,6 +242,10 @@ class TestWhatIsLoaded:
         loaded = loaded_after("import worker", {"LAUNCHQ_PREFIX": "not a prefix"})
         assert "celery" in loaded
         assert not loaded & {*HTTP, "rich"}
+
+    def test_a_worker_checks_no_requests_and_does_not_load_what_does(self) -> None:
+        modules = "shift, app, pulse, stock, notices, timetable, lookup, doorway"
+        assert "pydantic" not in loaded_after(f"from worker import {modules}")
 
     def test_nothing_is_traced_where_nobody_asks_for_it(self) -> None:
         """redis-py loads OpenTelemetry by itself where it is installed; we do not, and that alone sends nothing."""

@@ -13,7 +13,6 @@ from tasks.errors import InputError, Problem, RefusedError, SealedError
 from tasks.intake_json import json_flaws, read_json
 from tasks.jobs import Submission
 from tasks.policy import Policy
-from tasks.request import parse_request
 
 logger = logging.getLogger("launchq.worker")
 
@@ -38,6 +37,8 @@ def enter(
     that failed, for whoever reads it.
     LedgerError where Redis is out of reach: then the message must stay.
     """
+    from tasks.request import parse_request
+
     try:
         if strange:
             raise InputError(

@@ -145,14 +145,14 @@ def world(
     """A Redis unless one is named (`fresh`: in any case), a worker, with `with_sandbox` a simulated cloud, and with
     `with_board` the board, which says where it is."""
     from config import load
-    from config.settings import without_password
+    from config.settings import is_given, without_password
     from sandbox.redis_server import RedisNotFoundError, RedisServer
 
     signal.signal(signal.SIGTERM, _as_interrupt)  # what was started is stopped, whoever says so
     environment = dict(os.environ)
     settings = load()
     with ExitStack() as stack:
-        if fresh or "redis_url" not in settings.model_fields_set:
+        if fresh or not is_given("redis_url"):
             try:
                 redis = stack.enter_context(_redis_on_a_good_port(RedisServer, any_port=fresh))
             except RedisNotFoundError as error:

@@ -11,10 +11,10 @@ from config import load
 from launchq.cli.inputs import count_option, read_files, unknown_option
 from launchq.cli.options import json_option, show_script_option
 from launchq.cli.output import note, print_json
+from tasks.bodies import HOURLY_CHARGE_MODES
 from tasks.catalogue import IN_STOCK, Catalogue, estimate
 from tasks.errors import RefusedError
 from tasks.plan import Group, grouped, why_ask
-from tasks.request import HOURLY_CHARGE_MODES
 
 
 @click.command("plan")

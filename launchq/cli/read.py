@@ -23,9 +23,9 @@ from launchq.cli.output import (
 )
 from launchq.documents import account_document, event_document
 from launchq.launcher import Launcher
+from tasks.bodies import request_differences
 from tasks.errors import NotFoundError
 from tasks.jobs import Batch, Job, moment
-from tasks.request import request_differences
 from tasks.states import IN_DOUBT, State
 
 if TYPE_CHECKING:

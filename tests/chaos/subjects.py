@@ -69,7 +69,7 @@ class LaunchqSubject:
             "rate_limit": "0",
         }
         # Some of them only later versions know.
-        world.set(**{name: value for name, value in wanted.items() if name in Settings.model_fields})
+        world.set(**{name: value for name, value in wanted.items() if name in vars(Settings())})
 
     def start_worker(self) -> Worker:
         return self._world.worker(processes=self._plan.processes, ready=False)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from pydantic import ValidationError
 
 from config import Settings, SettingsError, load, seconds
 from config.celery_settings import celery_settings
-from config.settings import unknown_names, without_password
+from config.settings import is_given, unknown_names, without_password
 
 SECRET = "s3cret-value"
 FERNET_KEY = "A" * 43 + "="
@@ -75,7 +76,7 @@ class TestDefaults:
         tested = {
             mark.args[1][i][0] for mark in TestDefaults.test_each.pytestmark for i in range(len(mark.args[1]))
         }
-        assert set(Settings.model_fields) == tested - {"broker"} | {"broker_url"}
+        assert {one.name for one in fields(Settings)} == tested - {"broker"} | {"broker_url"}
 
 
 class TestWhatIsSeen:
@@ -175,6 +176,12 @@ class TestWhereTheyComeFrom:
         password = load().password
         assert password is not None
         assert password.get_secret_value() == "a${HOME}b$c"
+
+    def test_whether_one_is_given_at_all(self) -> None:
+        Path(".env").write_text("LAUNCHQ_PREFIX=launchq\nLAUNCHQ_CONCURRENCY=\n")
+        assert is_given("prefix")
+        assert not is_given("concurrency")
+        assert not is_given("prefix", {})
 
     def test_names_that_are_none_are_found(self) -> None:
         Path(".env").write_text("LAUNCHQ_CONCURENCY=7\nOTHER=1\n")
@@ -310,11 +317,40 @@ class TestWhatIsRefused:
         ]  # fmt: skip
 
     def test_a_setting_that_does_not_exist_cannot_be_made(self) -> None:
-        with pytest.raises(ValidationError):
+        with pytest.raises(TypeError):
             Settings(rate="10/s")  # type: ignore[call-arg]
 
+    def test_they_can_be_made_of_values_as_they_are_or_as_text(self) -> None:
+        settings = Settings(
+            concurrency=7, request_timeout="2m", verify_delays=(1, 2), password="hush", notify_on=("jobFailed",)  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert (settings.concurrency, settings.request_timeout, settings.verify_delays) == (7, 120, (1, 2))
+        assert settings.password is not None
+        assert settings.password.get_secret_value() == "hush"
+        assert settings == replace(settings)
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"concurrency": 0},
+            {"concurrency": True},
+            {"concurrency": 1.5},
+            {"rate_limit": -1.0},
+            {"retention": math.inf},
+            {"backoff_base": math.nan},
+            {"password": 7},
+            {"redis_url": None},
+            {"stock": True},
+        ],
+        ids=str,
+    )
+    def test_a_value_that_no_text_could_give_is_refused_too(self, given: dict[str, Any]) -> None:
+        [name] = given
+        with pytest.raises(SettingsError, match=f"^LAUNCHQ_{name.upper()}: must "):
+            Settings(**given)
+
     def test_settings_do_not_change(self) -> None:
-        with pytest.raises(ValidationError):
+        with pytest.raises(FrozenInstanceError):
             load({}).prefix = "other"  # type: ignore[misc]
 
 

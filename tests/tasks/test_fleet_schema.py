@@ -16,7 +16,7 @@ from tasks.errors import InputError
 from tasks.fleet_schema import fleet_schema
 from tasks.intake import read_input
 from tasks.intake_yaml import read_yaml
-from tasks.policy import POLICY_KEYS
+from tasks.launch_keys import POLICY_KEYS
 from tasks.request import BODY_FIELDS
 from tests.tasks.bad_input_corpus import bad_inputs, good_body
 

@@ -12,18 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tasks.bodies import HOURLY_CHARGE_MODES, redacted, request_differences
 from tasks.errors import InputError
 from tasks.request import (
     CHARGE_MODES,
-    HOURLY_CHARGE_MODES,
     MAX_UNKNOWN_DEPTH,
     Billing,
     InstanceConfiguration,
     LaunchRequest,
     RemoteStorage,
     parse_request,
-    redacted,
-    request_differences,
 )
 from tests.tasks.bad_input_corpus import good_body
 
