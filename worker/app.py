@@ -5,7 +5,6 @@ Importing this loads neither the HTTP client nor the settings: both wait until t
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 from contextlib import suppress
@@ -34,6 +33,7 @@ from worker import stop
 
 if TYPE_CHECKING:
     from ledger import Ledger
+    from worker.shift import Shifts
 
 SHIFT_TASK = "launchq.shift"
 SUBMIT_TASK = "launchq.submit"
@@ -61,6 +61,14 @@ def ledger_of_process() -> Ledger:
     from ledger import Ledger
 
     return Ledger.of(settings_of_process())
+
+
+@cache
+def shifts_of_process() -> Shifts:
+    """The shifts of this process, a child of the worker."""
+    from worker.shift import Shifts
+
+    return Shifts(settings_of_process())
 
 
 def send_wake_up(through: Celery, settings: Settings) -> None:
@@ -93,11 +101,11 @@ app = make_app()
 @app.task(name=SHIFT_TASK, Request=REQUEST, acks_late=False)
 def shift() -> None:
     """Claim due jobs and submit them until nothing is due."""
-    from worker.shift import Surroundings, run_shift
+    from worker.shift import Surroundings
 
     around = Surroundings(stop.asked, wake_up=wake_up, messages_wait=messages_wait)
     with stop.patience():
-        asyncio.run(run_shift(settings_of_process(), around))
+        shifts_of_process().run(around)
 
 
 @app.task(name=SUBMIT_TASK, Request=REQUEST, bind=True, acks_late=True, reject_on_worker_lost=True)

@@ -124,16 +124,12 @@ class Cloud:
         ).as_dict()
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
+        self._entered = False
 
     async def __aenter__(self) -> Self:
-        transport = self._transport or aiohttp_transport(tls=self._tls)
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            trust_env=False,
-            follow_redirects=False,
-            # A jar that takes nothing in: no cookie of the server's is kept, let alone sent beside a token.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        )
+        self._entered = True
+        # Its client is made while whoever enters waits for something else, which most often is the claim of a job.
+        asyncio.get_running_loop().call_soon(lambda: self._entered and self._ready())
         return self
 
     async def __aexit__(
@@ -142,9 +138,22 @@ class Cloud:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._entered = self._client, None, False
         if client is not None:
             await client.aclose()
+
+    def _ready(self) -> httpx.AsyncClient:
+        if not self._entered:
+            raise RuntimeError("a Cloud makes calls only inside `async with`")
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                transport=self._transport or aiohttp_transport(tls=self._tls),
+                trust_env=False,
+                follow_redirects=False,
+                # A jar that takes nothing in: no cookie of the server's is kept, let alone sent beside a token.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            )
+        return self._client
 
     async def create(self, body: bytes, credential: Credential) -> Reply:
         """Ask for one instance: `POST /instance/create` with exactly these bytes. It costs money."""
@@ -178,8 +187,7 @@ class Cloud:
         *,
         reading: bool = False,
     ) -> Reply:
-        if self._client is None:
-            raise RuntimeError("a Cloud makes calls only inside `async with`")
+        client = self._ready()
         peer = self._reading_peer if reading else self._peer
         call = Call(send_before=clock.now() + peer.connect_timeout + HELD_UP)
         outer = current_call.set(call)
@@ -188,7 +196,7 @@ class Cloud:
             async with asyncio.timeout(peer.timeout) as deadline:
                 request = self._request(method, path, body, credential)
                 call.reached(Stage.HANDED_OVER)
-                reply = await self._exchange(self._client, request, call)
+                reply = await self._exchange(client, request, call)
                 answered = isinstance(reply, Answer)
                 return reply
         except Exception as exc:  # noqa: BLE001  whatever it is, it must come back as "may have been sent"

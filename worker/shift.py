@@ -73,6 +73,9 @@ BROKER_PATIENCE = 5.0
 MEASURES_SECONDS = 5.0
 """How often what was measured is written down, beside at a shift's end."""
 
+IDLE = 30.0
+"""Seconds for which a connection to Redis is used again by the next shift: longer unused, something between may have dropped it."""
+
 LEDGER_PATIENCE = 0.2
 """Seconds between tries while Redis is out of reach."""
 
@@ -102,14 +105,45 @@ class Surroundings:
     messages_wait: Callable[[], bool]
 
 
-async def run_shift(settings: Settings, around: Surroundings) -> None:
-    """One shift with clients of its own, closed at its end: no connection outlives it idle and goes stale."""
-    ledger = AsyncLedger.of(settings)
-    try:
-        async with Cloud(settings.api_url, timeout=settings.request_timeout) as cloud:
-            await Shift(settings, ledger, cloud, around).run()
-    finally:
-        await ledger.close()
+class Shifts:
+    """The shifts of one process, one after another: each has a client of its own for the cloud, closed at its end, so that no
+    connection outlives it idle and goes stale. The event loop and the connection to Redis pass from each to the next."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._runner = asyncio.Runner()
+        self._ledger: AsyncLedger | None = None
+        self._ended = clock.now()
+
+    def run(self, around: Surroundings) -> None:
+        """One shift."""
+        self._runner.run(self._run(around))
+
+    async def _run(self, around: Surroundings) -> None:
+        if self._ledger is None:
+            self._ledger = AsyncLedger.of(self._settings)
+        elif clock.now() - self._ended > IDLE:
+            await self._ledger.close()  # its connections; it makes new ones
+        try:
+            async with Cloud(self._settings.api_url, timeout=self._settings.request_timeout) as cloud:
+                await Shift(self._settings, self._ledger, cloud, around).run()
+        finally:
+            self._ended = clock.now()
+            await _end_all_others()
+
+    def close(self) -> None:
+        """Close the connection and the loop."""
+        if self._ledger is not None:
+            self._runner.run(self._ledger.close())
+        self._runner.close()
+
+
+async def _end_all_others() -> None:
+    """What a shift has left behind at its end is given up, and does not go on in the next one."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class Shift:

@@ -185,11 +185,11 @@ async def test_tls_settings_are_made_once_verify_and_are_not_made_for_plain_http
     transport.tls_context.cache_clear()
     for _ in range(3):
         async with Cloud("http://127.0.0.1:9", timeout=1):
-            pass
+            await asyncio.sleep(0)  # its client is made in the loop's next turn
     assert transport.tls_context.cache_info().misses == 0
     for _ in range(3):
         async with Cloud("https://127.0.0.1:9", timeout=1):
-            pass
+            await asyncio.sleep(0)
     assert transport.tls_context.cache_info().misses == 1
     context = transport.tls_context()
     assert context.verify_mode is ssl.CERT_REQUIRED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from tasks.errors import LedgerError
 from tasks.states import State
 from worker import shift as shift_module
 from worker.cloud import Cloud
-from worker.shift import TURNS, Shift, Surroundings
+from worker.shift import TURNS, Shift, Shifts, Surroundings
 
 QUIET = Surroundings(lambda: False, wake_up=lambda: None, messages_wait=lambda: False)
 
@@ -301,3 +301,64 @@ class TestReserve:
         await self.one_shift(world, before_settling=away_for_a_while, jobs=20)
         assert bought[1] == bought[2] == bought[3] <= 6
         assert all_states(world) == {State.SUCCEEDED: 20}
+
+
+class TestShiftsOfOneProcess:
+    @pytest.fixture
+    def shifts(self, world: World) -> Iterator[Shifts]:
+        made = Shifts(world.settings)
+        yield made
+        made.close()
+
+    def _enter_and_run(self, world: World, shifts: Shifts, name: str) -> set[str]:
+        """One job and a shift for it; which connections Redis has then."""
+        job = world.launcher.submit(body(name))
+        shifts.run(QUIET)
+        assert world.job(job.id).state is State.SUCCEEDED
+        return {client["id"] for client in world.launcher.ledger.redis.client_list()}
+
+    def test_the_connection_passes_from_one_to_the_next(self, world: World, shifts: Shifts) -> None:
+        first = self._enter_and_run(world, shifts, "job-1")
+        assert self._enter_and_run(world, shifts, "job-2") == first
+
+    def test_but_not_after_a_long_rest(
+        self, world: World, shifts: Shifts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shift_module, "IDLE", -1.0)
+        first = self._enter_and_run(world, shifts, "job-1")
+        assert first - self._enter_and_run(world, shifts, "job-2")
+
+    def test_one_that_was_cut_meanwhile_costs_nothing(self, world: World, shifts: Shifts) -> None:
+        for number in range(3):
+            self._enter_and_run(world, shifts, f"job-{number}")
+            world.launcher.ledger.redis.client_kill_filter(_type="normal", skipme=True)
+        assert Counter(world.names_created()) == {f"job-{number}": 1 for number in range(3)}
+
+    def test_what_one_has_left_behind_does_not_go_on_in_the_next(
+        self, world: World, shifts: Shifts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ends: list[str] = []
+
+        async def hang() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ends.append("given up")
+
+        async def leave(shift: Shift, *, more: bool) -> None:
+            ends.append("shift")
+            shift.forgotten = asyncio.create_task(hang())  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+
+        monkeypatch.setattr(Shift, "_leave", leave)
+        shifts.run(QUIET)
+        assert ends == ["shift", "given up"]
+
+    def test_a_shift_that_fails_leaves_the_next_one_its_place(
+        self, world: World, shifts: Shifts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Shift, "run", lambda _: asyncio.sleep(0, 1 / 0))
+            with pytest.raises(ZeroDivisionError):
+                shifts.run(QUIET)
+        assert self._enter_and_run(world, shifts, "job-1")
