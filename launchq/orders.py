@@ -49,6 +49,8 @@ class Order:
     zone: ZoneInfo
     at_called: str
     """What the wish `at` is called in messages."""
+    checked: list[Submission] = field(default_factory=list, repr=False, compare=False)
+    """Its jobs as they were checked, where no start time has to be read once more: to be entered once, since they have ids."""
 
     @property
     def groups(self) -> list[Group]:
@@ -81,12 +83,12 @@ class Order:
 
     def enter(self, launcher: Launcher) -> tuple[Receipt, ...]:
         """Enter all jobs, or none. As `Launcher.enqueue`."""
-        now = datetime.fromtimestamp(launcher.ledger.time(), UTC)
-        return launcher.enqueue(
-            self.submissions(now, late_ok=self.wishes.late_ok),
-            batch=self.batch or "",
-            limits=self.wishes.limits,
-        )
+        submissions = self.checked.copy()
+        self.checked.clear()
+        if not submissions:
+            now = datetime.fromtimestamp(launcher.ledger.time(), UTC)
+            submissions = self.submissions(now, late_ok=self.wishes.late_ok)
+        return launcher.enqueue(submissions, batch=self.batch or "", limits=self.wishes.limits)
 
 
 def order_of(inputs: Inputs, wishes: Wishes, timezone: str, *, at_called: str = "--at") -> Order:
@@ -115,7 +117,10 @@ def order_of(inputs: Inputs, wishes: Wishes, timezone: str, *, at_called: str = 
         "not_before": wishes.at if wishes.delay is None else timedelta(seconds=wishes.delay),
     }
     given = {name: value for name, value in options.items() if value is not None}
-    entries = [replace(entry, policy=replace(entry.policy, **given)) for entry in entries]
+    if given:
+        entries = [replace(entry, policy=replace(entry.policy, **given)) for entry in entries]
     order = Order(tuple(entries), keys, batch, wishes, ZoneInfo(timezone), at_called)
-    order.submissions(datetime.now(UTC), late_ok=True)
+    checked = order.submissions(datetime.now(UTC), late_ok=True)
+    if not any(isinstance(entry.policy.not_before, str) for entry in entries):
+        order.checked.extend(checked)
     return order

@@ -198,8 +198,11 @@ class Ledger:
                 ]
                 pipeline.watch(self.keys.entries(batch), *marks)
                 found: dict[str, str] = {}
-                for group, call in zip(groups, many, strict=True):
-                    found |= self._same_after_all(group, self.run(calls.check_only(call)))
+                if marks or pipeline.exists(
+                    self.keys.entries(batch)
+                ):  # otherwise there is nothing to conflict with
+                    for group, call in zip(groups, many, strict=True):
+                        found |= self._same_after_all(group, self.run(calls.check_only(call)))
                 known |= found
                 if found:
                     continue

@@ -6,8 +6,10 @@ text of a `curl` command, a fleet file in YAML or JSON, or CSV. Nothing is half 
 
 from __future__ import annotations
 
+import marshal
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,8 +17,6 @@ from tasks.bodies import describe
 from tasks.curl import looks_like_curl, read_curl
 from tasks.entries import Entry, identify
 from tasks.errors import InputError, Problem
-from tasks.fleet import FLEET_KEYS, is_fleet, read_fleet, read_rows
-from tasks.intake_csv import csv_delimiter, read_csv
 from tasks.intake_json import json_flaws, read_json, starts_with_whole_value
 from tasks.request import BODY_FIELDS, LaunchRequest, parse_request
 
@@ -28,6 +28,9 @@ _TAKEN = (
 )
 
 _LIKE_A_FLEET = re.compile(r"^(batch|defaults|launches)[ \t]*:", re.MULTILINE)
+
+# So many bodies are remembered, so that those that are like one of them need no second look.
+_KNOWN = 1000
 
 # So many paths of unlisted fields are named in a warning.
 _PATHS_NAMED = 20
@@ -61,16 +64,13 @@ def read_input(text: str | bytes, *, source: str, allow_unknown: bool = False) -
     bodies: Iterable[tuple[str, object]]
     problems: list[Problem] = []
     form: Form
-    delimiter = None if start in "{[" else csv_delimiter(text)
     if looks_like_curl(text):
         form = "curl"
         command = read_curl(text, where=source)
         token, curl_url = command.token, command.url
         bodies = [(source, read_json(command.body, where=f"{source}, data of the curl command"))]
-    elif delimiter is not None:
-        return _csv(text, delimiter, source, allow_unknown)
     elif start not in "{[":
-        return _fleet(_yaml(text, source), source, allow_unknown)
+        return _csv_or_yaml(text, source, allow_unknown)
     elif start == "{" and _is_lines(text):
         form = "lines"
         bodies = _read_lines(text, source, problems)
@@ -81,15 +81,15 @@ def read_input(text: str | bytes, *, source: str, allow_unknown: bool = False) -
             if not value:
                 raise InputError([Problem("", "is an empty array", "give at least one body", source)])
             bodies = [(f"{source}, entry {number}", item) for number, item in enumerate(value, start=1)]
-        elif is_fleet(value):
-            assert isinstance(value, dict)
-            return _fleet(value, source, allow_unknown)
+        elif (fleet := _as_fleet(value)) is not None:
+            return _fleet(fleet, source, allow_unknown)
         else:
             form = "body"
             bodies = [(source, value)]
     entries: list[Entry] = []
+    known: dict[bytes, LaunchRequest] = {}
     for where, body in bodies:
-        request = _checked(body, where, allow_unknown, problems)
+        request = _checked(body, where, allow_unknown, problems, known)
         if request is not None:
             entries.append(Entry(where, request, request.name))
     if problems:
@@ -98,13 +98,36 @@ def read_input(text: str | bytes, *, source: str, allow_unknown: bool = False) -
     return Intake(identify(entries), form, token, curl_url, warnings)
 
 
+# What only fleet files and CSV need is loaded for them: reading bodies is quick without it.
+
+
+def _as_fleet(value: object) -> dict[str, Any] | None:
+    from tasks.fleet import is_fleet
+
+    return value if isinstance(value, dict) and is_fleet(value) else None
+
+
+def _csv_or_yaml(text: str, source: str, allow_unknown: bool) -> Intake:
+    from tasks.intake_csv import csv_delimiter
+
+    delimiter = csv_delimiter(text)
+    if delimiter is None:
+        return _fleet(_yaml(text, source), source, allow_unknown)
+    return _csv(text, delimiter, source, allow_unknown)
+
+
 def _fleet(value: dict[str, Any], source: str, allow_unknown: bool) -> Intake:
+    from tasks.fleet import read_fleet
+
     batch, entries = read_fleet(value, source=source, allow_unknown=allow_unknown)
     warnings = tuple(_warnings(entries, source, allow_unknown=allow_unknown, has_token=False))
     return Intake(identify(entries), "fleet", warnings=warnings, batch=batch)
 
 
 def _csv(text: str, delimiter: str, source: str, allow_unknown: bool) -> Intake:
+    from tasks.fleet import read_rows
+    from tasks.intake_csv import read_csv
+
     table = read_csv(text, delimiter, source=source, allow_unknown=allow_unknown)
     problems = table.problems
     try:
@@ -121,6 +144,7 @@ def _csv(text: str, delimiter: str, source: str, allow_unknown: bool) -> Intake:
 
 def _yaml(text: str, source: str) -> dict[str, Any]:
     """The fleet file that a YAML text is. InputError where it is none."""
+    from tasks.fleet import FLEET_KEYS
     from tasks.intake_yaml import read_yaml
 
     try:
@@ -130,8 +154,9 @@ def _yaml(text: str, source: str) -> dict[str, Any]:
         if _LIKE_A_FLEET.search(text):
             raise
         raise InputError([_unknown_form(text, source)]) from None
-    if is_fleet(value) or (isinstance(value, dict) and FLEET_KEYS[0] in value):
-        assert isinstance(value, dict)
+    if (fleet := _as_fleet(value)) is not None:
+        return fleet
+    if isinstance(value, dict) and FLEET_KEYS[0] in value:
         return value
     if isinstance(value, list) or (isinstance(value, dict) and BODY_FIELDS & value.keys()):
         right = "write the bodies into a fleet file, as the list `launches`; outside of one they are taken as JSON"
@@ -193,19 +218,51 @@ def _read_lines(text: str, source: str, problems: list[Problem]) -> Iterator[tup
         yield where, value
 
 
-def _checked(body: object, where: str, allow_unknown: bool, problems: list[Problem]) -> LaunchRequest | None:
-    """Return the body as a request, or add everything that is wrong with it to the problems."""
+def _checked(
+    body: object,
+    where: str,
+    allow_unknown: bool,
+    problems: list[Problem],
+    known: dict[bytes, LaunchRequest],
+) -> LaunchRequest | None:
+    """Return the body as a request, or add everything that is wrong with it to the problems.
+
+    `known` are those found right before, by all but their names: what differs from one of them in nothing else is right too.
+    """
+    mark = _all_but_name(body)
+    if mark in known:
+        assert isinstance(body, dict)
+        # Where the name is no good, what is wrong with it is said below, as of any other body.
+        with suppress(InputError):
+            return known[mark].renamed(body["name"])
     flaws = json_flaws(body, where=where)
     problems.extend(flaws)
     if misfit := _misfit(body, where):
         problems.append(misfit)
         return None
     try:
-        return parse_request(body, allow_unknown=allow_unknown, where=where)
+        request = parse_request(body, allow_unknown=allow_unknown, where=where)
     except InputError as error:
         told = {flaw.path for flaw in flaws}
         problems.extend(problem for problem in error.problems if problem.path not in told)
         return None
+    if mark and not flaws and len(known) < _KNOWN and not (allow_unknown and request.unknown_paths()):
+        known[mark] = request
+    return request
+
+
+def _all_but_name(body: object) -> bytes:
+    """What tells a body with a name from all that differ in more than that; empty where there is no telling.
+
+    Not the values themselves: to Python, 1 and true and 1.0 are equal.
+    """
+    if type(body) is not dict or not isinstance(body.get("name"), str):  # not one in which keys repeat
+        return b""
+    try:
+        # Version 2: what is written depends on the values alone. It refuses what only `json_flaws` can say something of.
+        return marshal.dumps({key: value for key, value in body.items() if key != "name"}, 2)
+    except ValueError:
+        return b""
 
 
 def _misfit(body: object, where: str) -> Problem | None:

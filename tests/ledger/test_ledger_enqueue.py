@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import redis
 
 from ledger import calls, door
 from ledger.vault import PLAIN
@@ -240,28 +241,29 @@ class TestManyGroups:
             box.ledger.enqueue(many, batch="nightly")
         assert box.names() == UNTOUCHED
 
+    @pytest.mark.parametrize("there", [True, False], ids=["a batch that there is", "a new batch"])
     def test_a_conflict_that_comes_up_in_between_enters_nothing(
-        self, box: Box, monkeypatch: pytest.MonkeyPatch
+        self, box: Box, monkeypatch: pytest.MonkeyPatch, there: bool
     ) -> None:
         """Another producer enters one of the entries, with another request, after all have been checked."""
+        old = box.enter("old", batch="nightly") if there else []
         many = [submission(f"n{number}", entry=f"n{number}") for number in range(7)]
-        check = box.ledger.run
-        checked = 0
+        began = 0
 
-        def run(call: calls.Call[calls.Enqueued]) -> calls.Enqueued:
-            nonlocal checked
-            result = check(call)
-            checked += 1
-            if checked == 3:
+        def multi(pipeline: redis.client.Pipeline) -> None:
+            nonlocal began
+            began += 1
+            if began == 1:
                 other = submission("n5", id="theirs", entry="n5", body=request("n5", x=1))
-                check(calls.enqueue([other], batch="nightly", vault=PLAIN))
-            return result
+                box.ledger.run(calls.enqueue([other], batch="nightly", vault=PLAIN))
+            begin(pipeline)
 
-        monkeypatch.setattr(box.ledger, "run", run)
+        begin = redis.client.Pipeline.multi
+        monkeypatch.setattr(redis.client.Pipeline, "multi", multi)
         with pytest.raises(RefusedError, match="n5"):
             box.ledger.enqueue(many, batch="nightly")
-        assert checked >= 3
-        assert box.ledger.batch_job_ids("nightly") == ["theirs"]
+        assert began == 1
+        assert sorted(box.ledger.batch_job_ids("nightly")) == sorted([*old, "theirs"])
 
 
 def test_a_batch_larger_than_one_call(box: Box) -> None:

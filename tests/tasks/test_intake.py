@@ -201,3 +201,64 @@ def test_a_count_of_one_changes_nothing() -> None:
 def test_a_count_below_one_is_refused(count: int) -> None:
     with pytest.raises(InputError, match="must be a whole number from 1"):
         expand_count([entry("a")], count)
+
+
+class TestBodiesThatAreAlike:
+    """What differs from a body that is right in its name alone is not looked at twice; nothing is overlooked for that."""
+
+    GOOD = body(name="first")
+
+    @pytest.mark.parametrize(
+        ("line", "path"),
+        [
+            (json.dumps(GOOD | {"name": ""}), "name"),
+            (json.dumps(GOOD | {"name": " "}), "name"),
+            (json.dumps(GOOD | {"name": "a\nb"}), "name"),
+            (json.dumps(GOOD | {"name": 7}), "name"),
+            (json.dumps({key: value for key, value in GOOD.items() if key != "name"}), "name"),
+            (json.dumps(GOOD)[:-1] + ', "region": "' + GOOD["region"] + '"}', "region"),
+            (json.dumps(GOOD)[:-1] + ', "name": "again"}', "name"),
+            (
+                json.dumps(GOOD).replace('"duration": 1', '"duration": 1, "duration": 1'),
+                "billing.duration",
+            ),
+            (json.dumps(GOOD).replace('"duration": 1', '"duration": true'), "billing.duration"),
+            (json.dumps(GOOD).replace('"duration": 1', '"duration": NaN'), "billing.duration"),
+            (
+                json.dumps(GOOD).replace('"enableDocker": true', '"enableDocker": 1'),
+                "instanceConfiguration.enableDocker",
+            ),
+            (json.dumps(GOOD | {"isSpotInstance": 0}), "isSpotInstance"),
+            (json.dumps(GOOD | {"surprise": 1}), "surprise"),
+        ],
+    )
+    def test_what_is_wrong_with_one_of_them_is_found(self, line: str, path: str) -> None:
+        lines = [json.dumps(self.GOOD), json.dumps(self.GOOD | {"name": "second"})]
+        assert line not in lines
+        with pytest.raises(InputError) as caught:
+            read_input("\n".join([*lines, line, *lines]), source="f")
+        assert {(one.where, one.path) for one in caught.value.problems} == {("f, line 3", path)}
+
+    def test_each_is_the_request_that_it_would_be_alone(self) -> None:
+        bodies = [
+            self.GOOD | {"name": name, "nodePorts": ports, "isSpotInstance": spot}
+            for name in ("a", "b", "ü")
+            for ports in ([], [22], [22.0])
+            for spot in (True, False)
+        ]
+        entries = read_input(json.dumps(bodies), source="f").entries
+        alone = [parse_request(one) for one in bodies]
+        assert [entry.request for entry in entries] == alone
+        assert [entry.request.wire_json() for entry in entries] == [
+            json.dumps(one.wire(), ensure_ascii=False, separators=(",", ":")) for one in alone
+        ]
+
+    def test_unlisted_fields_are_each_ones_own(self) -> None:
+        bodies = [self.GOOD | {"name": name, "later": ["x"]} for name in ("a", "b")]
+        entries = read_input(json.dumps(bodies), source="f", allow_unknown=True).entries
+        first, second = (entry.request for entry in entries)
+        assert first.model_extra is not None
+        before = second.wire_json()
+        first.model_extra["later"].append("y")
+        assert second.wire_json() == before
+        assert json.loads(first.wire_json())["later"] == ["x", "y"]

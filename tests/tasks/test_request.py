@@ -277,6 +277,34 @@ def test_a_request_survives_pickling_with_its_unlisted_fields() -> None:
     assert again.wire_json() == request.wire_json()
 
 
+@given(st.data())
+def test_whatever_requests_share_each_is_written_as_it_is(data: st.DataObject) -> None:
+    """Parts that requests have in common are written once; what each of them says must not depend on that."""
+    made = [parse_request(data.draw(bodies)), parse_request(good_body() | {"later": [1]}, allow_unknown=True)]
+    for number in range(data.draw(st.integers(1, 8))):
+        one = data.draw(st.sampled_from(made))
+        change: dict[str, Any] = data.draw(
+            st.sampled_from(
+                [
+                    {"name": f"n{number}"},
+                    {"region": "other"},
+                    {"is_spot_instance": not one.is_spot_instance},
+                    {"node_ports": [number]},
+                    {"billing": made[0].billing},
+                ]
+            )
+        )
+        made.append(one.model_copy(update=change))
+    for _ in range(2):
+        for one in made:
+            expected = json.dumps(one.wire(), ensure_ascii=False, separators=(",", ":"))
+            assert one.wire_json() == expected
+            if isinstance(one.node_ports, list):
+                one.node_ports.append(7)  # nobody should, and yet
+            if one.model_extra:
+                one.model_extra["later"].append(7)
+
+
 def test_renaming_keeps_everything_else() -> None:
     request = parse_request({**good_body(), "zone": 1}, allow_unknown=True)
     assert request.renamed("other").wire() == {**request.wire(), "name": "other"}
