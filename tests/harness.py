@@ -156,13 +156,16 @@ class World:
         return self.launcher.job(job_id)
 
     def wait_for(self, job_id: str, *states: State, timeout: float = 30.0) -> Job:
-        """The job, once it is in one of these states."""
-        wait_until(
-            lambda: self.job(job_id).state in states,
-            description=f"{job_id} becomes {' or '.join(states)}",
-            timeout=timeout,
-        )
-        return self.job(job_id)
+        """The job, once it is there (a message of Celery's becomes a job when a worker takes it) and in one of
+        these states.
+        """
+
+        def arrived() -> Job | None:
+            [job] = self.launcher.ledger.jobs([job_id])
+            return job if job is not None and job.state in states else None
+
+        job: Job = wait_until(arrived, description=f"{job_id} becomes {' or '.join(states)}", timeout=timeout)
+        return job
 
     def names_created(self) -> list[str]:
         """The names of the instances that the cloud created, one for each instance."""

@@ -11,7 +11,7 @@ import redis as redis_client
 from celery import Celery
 
 from harness import ROOT, World, body, wait_until
-from launchq import InputError, Launcher, LaunchRequest, RefusedError
+from launchq import InputError, LaunchRequest, RefusedError
 from sandbox import CloudOptions
 from tasks.states import State
 
@@ -133,13 +133,9 @@ def test_the_celery_door_enters_one_job_under_the_task_id(make_world: Callable[.
     world.worker()
     producer = Celery("producer", broker=world.redis.url)
     sent = producer.send_task("launchq.submit", [body("by-celery")], {"key": "c-1"}, queue=world.prefix)
-    job = wait_until(lambda: _job_or_none(world.launcher, sent.id), description="the job of the message")
-    assert world.wait_for(job.id, State.SUCCEEDED).name == "by-celery"
+    assert world.wait_for(sent.id, State.SUCCEEDED).name == "by-celery"
     bad = producer.send_task("launchq.submit", [body("bad", nodePorts=[0])], queue=world.prefix)
-    failed = wait_until(
-        lambda: _job_or_none(world.launcher, bad.id), description="the job of the bad message"
-    )
-    assert failed.state is State.FAILED
+    failed = world.wait_for(bad.id, State.FAILED)
     assert failed.error is not None
     assert failed.error.category == "invalid"
     assert "nodePorts[0]" in failed.error.message
@@ -147,10 +143,8 @@ def test_the_celery_door_enters_one_job_under_the_task_id(make_world: Callable[.
         [([], {}), ([body()], {"kye": "k"}), ([body(), 2], {}), ([body()], {"key": 7}), (["text"], {})]
     ):
         sent = producer.send_task("launchq.submit", *strange, queue=world.prefix)
-        refused = wait_until(
-            lambda one=sent: _job_or_none(world.launcher, one.id),
-            description=f"the job of strange message {number}",
-        )
+        refused = world.wait_for(sent.id, State.FAILED)
+        assert refused.error is not None, number
         assert refused.error.category == "invalid"
     producer.close()
     assert world.names_created() == ["by-celery"]
@@ -162,7 +156,6 @@ def test_the_default_workers_listen_on_celerys_default_queue(redis: object) -> N
         producer = Celery("producer", broker=world.redis.url)
         sent = producer.send_task("launchq.submit", [body("plain")], {"key": "k"})
         producer.close()
-        wait_until(lambda: _job_or_none(world.launcher, sent.id), description="the job of the message")
         assert world.wait_for(sent.id, State.SUCCEEDED).name == "plain"
 
 
@@ -184,7 +177,7 @@ def test_messages_of_the_celery_door_are_read_while_slow_calls_keep_every_proces
     sent = producer.send_task("launchq.submit", [body("by-celery")], queue=world.prefix)
     producer.close()
     wait_until(
-        lambda: _job_or_none(world.launcher, sent.id), description="the job of the message", timeout=15
+        lambda: world.launcher.ledger.jobs([sent.id])[0], description="the job of the message", timeout=15
     )
     assert not world.launcher.batch(batch.id).done
 
@@ -269,8 +262,3 @@ def test_an_empty_balance_blocks_the_account_and_fails_nobody(world: World) -> N
     ran = world.run("list", "--json")
     assert ran.document["account"]["reason"] == "balance"
     assert len(jobs) == 3
-
-
-def _job_or_none(launcher: Launcher, job_id: str) -> object:
-    [job] = launcher.ledger.jobs([job_id])
-    return job

@@ -129,12 +129,9 @@ def test_a_sealed_body_that_cannot_be_launched_is_a_failed_job_that_says_why(
     world.set(secret_key=A)
     job_id = send_sealed(world, text, key=key)
     worker = world.worker(processes=1)
-    wait_until(
-        lambda: world.launcher.ledger.jobs([job_id])[0] is not None, description="the message is taken"
-    )
-    job = world.job(job_id)
+    job = world.wait_for(job_id, State.FAILED)
     assert job.error is not None
-    assert (job.state, job.error.category) == (State.FAILED, "invalid")
+    assert job.error.category == "invalid"
     assert why in job.error.message
     assert SENTINEL not in job.error.message + worker.log()
 
