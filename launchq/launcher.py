@@ -7,9 +7,11 @@ import logging
 import math
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -163,8 +165,14 @@ class Launcher:
         with traces.span("launchq.submit", jobs=len(submissions), batch=batch) as span:
             if span.place:
                 self.ledger.note_traces([one.id for one in submissions], span.place)
+            loading: threading.Thread | None = None
+            if self._celery is None:  # Celery takes a tenth of a second to load, in which Redis is at work
+                loading = threading.Thread(target=self._load_celery, daemon=True)
+                loading.start()
             entered = self.ledger.enqueue(submissions, batch=batch, limits=limits)
         if entered.wake:
+            if loading is not None:
+                loading.join()
             self._wake()
         return entered.receipts
 
@@ -303,8 +311,9 @@ class Launcher:
     def set_token(self, token: str) -> None:
         """Keep a token for all workers, and open an account that is blocked for want of one.
 
-        InputError where it is no token, or has ended already.
+        As the console shows it, also with `AccessToken=` before it. InputError where it is no token, or has ended already.
         """
+        token = token.strip().removeprefix("AccessToken=")
         expires_at = checked_token(token, now=self.ledger.time())
         vault = self.ledger.vault
         self.ledger.run(calls.store_token(token, source="set-token", vault=vault, expires_at=expires_at))
@@ -339,13 +348,22 @@ class Launcher:
             results.update(zip(group, act(group), strict=True))
         return results
 
+    def _load_celery(self) -> None:
+        with suppress(Exception):  # whatever it is, a wake-up meets it again and says so
+            self._make_celery()
+
+    def _make_celery(self) -> Celery:
+        from worker.app import make_app
+
+        if self._celery is None:
+            self._celery = make_app(self.settings)
+        return self._celery
+
     def _wake(self) -> None:
-        from worker.app import make_app, send_wake_up
+        from worker.app import send_wake_up
 
         try:
-            if self._celery is None:
-                self._celery = make_app(self.settings)
-            send_wake_up(self._celery, self.settings)
+            send_wake_up(self._make_celery(), self.settings)
         except Exception as error:  # noqa: BLE001 (each broker has errors of its own)
             # The job is in the ledger; a lost wake-up only means that the workers' pulse finds it, within seconds.
             logger.warning("the workers could not be woken, they will look by themselves: %s", error)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from config import seconds
@@ -44,6 +44,7 @@ from launchq.board.models import (
     PlanDocument,
     ResolvedDocument,
     SubmittedDocument,
+    TrialDocument,
     WaitedBatchDocument,
     WaitedJobDocument,
 )
@@ -53,9 +54,10 @@ from launchq.documents import account_document, event_document, export_csv, expo
 from launchq.evidence import must_exist
 from launchq.orders import Wishes, order_of
 from launchq.plans import find_catalogue, plan_document, with_starts
+from launchq.trial import send_trial
 from ledger import calls
 from ledger.calls import Done, Limits
-from tasks.errors import InputError, LedgerError, NotFoundError, Problem
+from tasks.errors import InputError, LedgerError, NotFoundError, Problem, RefusedError
 from tasks.jobs import KEY_LENGTH, Batch, Job
 from tasks.plan import why_ask
 from tasks.states import WATCHED, State
@@ -518,6 +520,34 @@ def resume_account(board: TheBoard) -> Any:
     """After a pause by a person."""
     board.launcher.resume()
     return account_document(board.launcher.account())
+
+
+class NewToken(Parameters):
+    """A token of the cloud's."""
+
+    token: SecretStr = Field(
+        max_length=16_384, description="The value of AccessToken, as the console's requests have it."
+    )
+
+
+@router.put("/account/token", response_model=AccountDocument, summary="Give the workers a token")
+def set_token(board: TheBoard, given: NewToken) -> Any:
+    """All workers use it from now on. An account that was blocked for want of one is open again at once."""
+    board.launcher.set_token(given.token.get_secret_value())
+    return account_document(board.launcher.account())
+
+
+@router.post(
+    "/notify/test",
+    response_model=list[TrialDocument],
+    responses=problems(409),
+    summary="Send a test message to every address",
+)
+async def notify_test(board: TheBoard) -> Any:
+    """To those in the board's own LAUNCHQ_NOTIFY, now, and from where the board runs. 409 where it has none."""
+    if not board.settings.notify_addresses:
+        raise RefusedError("this board has no address to send to: LAUNCHQ_NOTIFY is not set where it runs")
+    return await send_trial(board.settings)
 
 
 @router.get(

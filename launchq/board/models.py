@@ -215,6 +215,16 @@ class AccountDocument(Document):
     ledger_version: int
 
 
+class TrialDocument(Document):
+    """What came of a test message to one address."""
+
+    address: str = Field(
+        description="The service and a mark that stands for the address, as in logs: the address is secret."
+    )
+    sent: bool
+    message: str | None = Field(description="Why it was not taken.")
+
+
 class WaitedJobDocument(Document):
     """A job after a wait."""
 

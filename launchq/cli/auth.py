@@ -39,7 +39,6 @@ def set_token_command(as_json: bool) -> None:
         token = str(click.prompt("token", hide_input=True, err=True))
     else:
         token = sys.stdin.read(65536)
-    token = token.strip().removeprefix("AccessToken=")
     with Launcher() as launcher:
         launcher.set_token(token)
         document, account = _status(launcher)

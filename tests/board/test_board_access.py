@@ -31,9 +31,12 @@ class TestTokens:
         headers = closed.token("reader", full=False)
         assert closed.get("/api/v1/jobs", headers=headers).status_code == 200
         assert closed.get("/metrics", headers=headers).status_code == 200
-        for path in ("submit", "plan", "cancel", "account/pause", "jobs/x/retry"):
+        for path in ("submit", "plan", "cancel", "account/pause", "jobs/x/retry", "notify/test"):
             answer = closed.post(f"/api/v1/{path}", json=body(), headers=headers)
             assert answer.status_code == 403, path
+        given = closed.client.put("/api/v1/account/token", json={"token": "a-token"}, headers=headers)
+        assert given.status_code == 403
+        assert not closed.launcher.account().token["present"]
         assert closed.launcher.account().state == "open"
 
     def test_a_token_is_kept_as_its_hash_and_ends_when_it_is_removed(self, closed: Served) -> None:

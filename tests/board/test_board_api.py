@@ -11,11 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
-from board_world import Served
+from board_world import Served, served
 
 from harness import body, wait_until
 from launchq.board import models
+from ledger import calls
 from ledger_box import report
+from notice_receiver import Receiver, Reply
+from sandbox.redis_server import RedisServer
 from tasks.states import Event, State
 
 FLEET = """
@@ -197,6 +200,41 @@ class TestActs:
         assert (paused["state"], paused["reason"]) == ("paused", "person")
         assert "at the board" in paused["message"]
         assert board.post("/api/v1/account/resume").json()["account"]["state"] == "open"
+
+    def test_a_blocked_account_is_given_a_token_which_is_never_told_again(self, redis: RedisServer) -> None:
+        with served(redis) as board:
+            board.launcher.ledger.run(calls.block("no token", credentials="", refused=False))
+            assert board.get("/api/v1/account").json()["account"]["state"] == "blocked"
+            path, token = "/api/v1/account/token", "a-token.of-somebody"
+            for wrong in ("two words", "", "x" * 16_385):
+                answer = board.client.put(path, json={"token": wrong})
+                assert answer.status_code == 422, wrong
+                assert "two words" not in answer.text
+            assert board.get("/api/v1/account").json()["account"]["state"] == "blocked"
+            answer = board.client.put(path, json={"token": f" AccessToken={token}\n"})
+            assert answer.status_code == 200, answer.text
+            document = answer.json()
+            assert (document["account"]["state"], document["token"]["source"]) == ("open", "set-token")
+            assert token not in answer.text + board.get("/api/v1/account").text
+            ledger = board.launcher.ledger
+            assert ledger.redis.hget(ledger.keys.token, "value") == token
+
+    def test_the_addresses_of_notifications_are_tried(self, redis: RedisServer) -> None:
+        with Receiver() as good, Receiver([Reply(404, b"no such hook")]) as bad:
+            both = f"slack:{good.url}/secret-1 slack:{bad.url}/secret-2"
+            with served(redis, notify=both) as board:
+                answer = board.post("/api/v1/notify/test")
+                [first, second] = answer.json()
+                assert (first["sent"], first["message"], second["sent"]) == (True, None, False)
+                assert "404" in second["message"]
+                assert "secret-" not in answer.text
+                assert len(good.arrived) == 1
+                named = {field.alias for field in models.TrialDocument.model_fields.values()}
+                assert set(first) == named
+
+    def test_without_an_address_nothing_is_tried_and_it_is_said_why(self, board: Served) -> None:
+        answer = board.post("/api/v1/notify/test")
+        assert (answer.status_code, "LAUNCHQ_NOTIFY" in answer.json()["detail"]) == (409, True)
 
     @pytest.mark.parametrize(
         "path",

@@ -14,6 +14,7 @@ from board_world import Served, served
 from harness import ROOT, body
 from launchq.board.pages.words import WORDS
 from ledger_box import report
+from notice_receiver import Receiver, Reply
 from sandbox.redis_server import RedisServer
 from tasks.states import Event, State
 
@@ -159,6 +160,39 @@ def test_the_account_is_paused_and_goes_on(site: Served) -> None:
     assert site.launcher.account().state == "open"
 
 
+def test_the_workers_are_given_a_token_which_no_page_shows(site: Served) -> None:
+    assert 'action="/account/token"' in page(site, "/")
+    wrong = post(site, "/account/token", token="two words")
+    assert wrong.status_code == 409
+    assert "this is no token" in wrong.text
+    assert "two words" not in wrong.text
+    assert post(site, "/account/token", token=" a-token.of-somebody ").headers["location"] == "/"
+    assert site.launcher.account().token["present"]
+    assert "of-somebody" not in page(site, "/")
+
+
+def test_the_addresses_of_notifications_are_tried_and_never_shown(redis: RedisServer) -> None:
+    with Receiver() as good, Receiver([Reply(404, b"no such hook")]) as bad:
+        both = f"slack:{good.url}/secret-1 slack:{bad.url}/secret-2"
+        with served(redis, notify=both) as board:
+            overview = page(board, "/")
+            assert 'action="/notify/test"' in overview
+            told = post(board, "/notify/test").text
+            assert re.search(r"slack\S*: sent<", told)
+            assert re.search(r"slack\S*: not sent: .*404", told)
+            assert "secret-" not in overview + told
+            assert len(good.arrived) == 1
+
+
+def test_what_could_not_be_checked_of_an_instance_is_shown_once_it_is_the_jobs(site: Served) -> None:
+    job = job_of(site, "doubtful")
+    said = post(site, f"/jobs/{job.id}/resolve", what="created", created="notebook-1")
+    assert said.status_code == 200
+    assert "it could not be checked that notebook-1 exists" in said.text
+    assert 'href="/jobs"' in said.text
+    assert site.launcher.job(job.id).instance_id == "notebook-1"
+
+
 def test_schedules_are_shown_for_a_week_and_acted_on(site: Served) -> None:
     text = page(site, "/schedules")
     assert text.count("<strong>weekdays</strong> ") in {4, 5, 6}
@@ -218,8 +252,11 @@ def test_a_token_that_may_read_only_sees_no_buttons_and_changes_nothing(closed: 
     headers = closed.token("reader", full=False)
     text = page(closed, "/", headers=headers)
     assert "This token may read only." in text
-    assert "/account/pause" not in text
-    assert closed.post("/account/pause", headers=headers).status_code == 403
+    assert not {"/account/pause", "/account/token", "/notify/test"} & set(
+        re.findall(r'action="([^"]*)"', text)
+    )
+    for path in ("/account/pause", "/account/token", "/notify/test"):
+        assert closed.client.post(path, data={"token": "a"}, headers=headers).status_code == 403, path
     chosen = closed.client.post("/language", data={"choice": "zh", "to": "/jobs"}, headers=headers)
     assert (chosen.status_code, chosen.headers["location"]) == (303, "/jobs")
     closed.client.cookies.clear()

@@ -16,13 +16,14 @@ from launchq import schedules
 from launchq.board.access import Admitted, Visitor
 from launchq.board.context import Board, TheBoard
 from launchq.board.given import PlanParameters, must_be_confirmed, read, warnings_of
-from launchq.board.pages.render import LANGUAGE_COOKIE, page
-from launchq.board.pages.words import LANGUAGES
+from launchq.board.pages.render import LANGUAGE_COOKIE, language_of, page
+from launchq.board.pages.words import LANGUAGES, word
 from launchq.board.problems import NotConfirmedError
 from launchq.evidence import must_exist
 from launchq.inputs import INPUT_LIMIT
 from launchq.orders import Order, Wishes, order_of
 from launchq.plans import with_starts
+from launchq.trial import send_trial
 from tasks.cron import read_cron
 from tasks.errors import InputError, LaunchqError
 from tasks.plan import why_ask
@@ -39,17 +40,24 @@ YEAR_SECONDS = 365 * 86_400
 Where = Annotated[str, Form(max_length=2000)]
 
 
-def _back(to: str) -> Response:
+def _here(to: str) -> str:
     # Only a path of this board: a form of somebody else's page cannot get here, and this is for slips.
-    return RedirectResponse(to if to.startswith("/") and not to.startswith("//") else "/", 303)
+    return to if to.startswith("/") and not to.startswith("//") else "/"
+
+
+def _back(to: str) -> Response:
+    return RedirectResponse(_here(to), 303)
 
 
 def _done(request: Request, board: Board, visitor: Visitor, to: str, do: Callable[[], object]) -> Response:
-    """Do it and go back, or say why it was not done."""
+    """Do it and go back, or say why it was not done. A text that it returns is a warning, which is shown first."""
     try:
-        do()
+        warning = do()
     except LaunchqError as error:
-        return page(request, board, visitor, "refused", {"message": str(error), "to": to}, 409)
+        said = {"title": "wrong", "lines": [str(error)], "wrong": True, "to": _here(to)}
+        return page(request, board, visitor, "said", said, 409)
+    if isinstance(warning, str) and warning:
+        return page(request, board, visitor, "said", {"title": "noted", "lines": [warning], "to": _here(to)})
     return _back(to)
 
 
@@ -64,6 +72,30 @@ def language(choice: Annotated[str, Form()], to: Where = "/") -> Response:
     if choice in LANGUAGES:
         response.set_cookie(LANGUAGE_COOKIE, choice, max_age=YEAR_SECONDS, httponly=True, samesite="strict")
     return response
+
+
+@router.post("/account/token")
+def set_token(
+    request: Request, board: TheBoard, visitor: Admitted, token: Annotated[str, Form(max_length=16_384)]
+) -> Response:
+    """Give the workers a token."""
+    return _done(request, board, visitor, "/", lambda: board.launcher.set_token(token))
+
+
+@router.post("/notify/test")
+async def notify_test(request: Request, board: TheBoard, visitor: Admitted) -> Response:
+    """Send a test message to every address, and show what came of each."""
+    choice = language_of(request)
+    lines = [
+        f"{one['address']}: "
+        + (
+            word("notify_sent", choice)
+            if one["sent"]
+            else f"{word('notify_not_sent', choice)}: {one['message']}"
+        )
+        for one in await send_trial(board.settings)
+    ]
+    return page(request, board, visitor, "said", {"title": "notified", "lines": lines, "to": "/"})
 
 
 @router.post("/account/{what}")
@@ -101,11 +133,12 @@ def resolve(
 ) -> Response:
     """Say what happened to an uncertain job."""
 
-    def do() -> None:
-        instance = created.strip() if what == "created" else None
+    def do() -> str:
+        warning, instance = "", created.strip() if what == "created" else None
         if instance is not None:
-            must_exist(board.settings, board.launcher.ledger, instance)
+            warning = must_exist(board.settings, board.launcher.ledger, instance)
         board.launcher.resolve(job_id, created=instance, reason=reason, who=_who(visitor))
+        return warning
 
     return _done(request, board, visitor, to, do)
 

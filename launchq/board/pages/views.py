@@ -45,6 +45,7 @@ def overview(request: Request, board: TheBoard, visitor: Admitted) -> Response:
         "launched": launched,
         "batches": [_progress(batch) for batch in batches],
         "failures": failures,
+        "addresses": [address.mark for address in board.settings.notify_addresses],
     }
     return page(request, board, visitor, "overview", values)
 
