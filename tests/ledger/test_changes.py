@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -54,8 +54,13 @@ def waiting(launcher: Launcher, ids: list[str], *, timeout: float | None = 20) -
         yield waits
 
 
-def readers() -> int:
-    return sum(thread.name == "launchq-events" for thread in threading.enumerate())
+@pytest.fixture
+def readers() -> Callable[[], int]:
+    """How many threads that read events have begun since, and not ended. Those of tests before may still be about to end."""
+    others = set(threading.enumerate())
+    return lambda: sum(
+        thread.name == "launchq-events" and thread not in others for thread in threading.enumerate()
+    )
 
 
 def blocked(box: Box) -> int:
@@ -69,7 +74,7 @@ def no_checks(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_any_number_of_threads_share_one_reader(
-    box: Box, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+    box: Box, launcher: Launcher, monkeypatch: pytest.MonkeyPatch, readers: Callable[[], int]
 ) -> None:
     no_checks(monkeypatch)
     ids = box.enter(*(f"n{number}" for number in range(150)), not_before=LATER)
@@ -140,7 +145,7 @@ def test_an_end_of_which_no_event_tells_is_found_all_the_same(
 
 
 def test_the_reader_ends_when_nobody_waits_and_begins_again(
-    box: Box, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+    box: Box, launcher: Launcher, monkeypatch: pytest.MonkeyPatch, readers: Callable[[], int]
 ) -> None:
     no_checks(monkeypatch)
     monkeypatch.setattr(launchq.changes, "BLOCK_SECONDS", 0.1)
@@ -154,7 +159,7 @@ def test_the_reader_ends_when_nobody_waits_and_begins_again(
 
 
 def test_a_watch_that_is_left_half_way_leaves_nothing_behind(
-    box: Box, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+    box: Box, launcher: Launcher, monkeypatch: pytest.MonkeyPatch, readers: Callable[[], int]
 ) -> None:
     monkeypatch.setattr(launchq.changes, "BLOCK_SECONDS", 0.1)
     [job_id] = box.enter("a", not_before=LATER)
