@@ -42,8 +42,8 @@ class Exit(IntEnum):
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    """One JSON document on stdout: with line breaks for a person at a terminal, on one line for a program."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
 def note(text: str) -> None:
