@@ -198,9 +198,8 @@ class Ledger:
                 ]
                 pipeline.watch(self.keys.entries(batch), *marks)
                 found: dict[str, str] = {}
-                if marks or pipeline.exists(
-                    self.keys.entries(batch)
-                ):  # otherwise there is nothing to conflict with
+                # In a batch that is new, and without keys, there is nothing to conflict with.
+                if marks or pipeline.exists(self.keys.entries(batch)):
                     for group, call in zip(groups, many, strict=True):
                         found |= self._same_after_all(group, self.run(calls.check_only(call)))
                 known |= found

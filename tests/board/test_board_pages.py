@@ -252,10 +252,8 @@ def test_a_token_that_may_read_only_sees_no_buttons_and_changes_nothing(closed: 
     headers = closed.token("reader", full=False)
     text = page(closed, "/", headers=headers)
     assert "This token may read only." in text
-    assert not {"/account/pause", "/account/token", "/notify/test"} & set(
-        re.findall(r'action="([^"]*)"', text)
-    )
     for path in ("/account/pause", "/account/token", "/notify/test"):
+        assert path not in text
         assert closed.client.post(path, data={"token": "a"}, headers=headers).status_code == 403, path
     chosen = closed.client.post("/language", data={"choice": "zh", "to": "/jobs"}, headers=headers)
     assert (chosen.status_code, chosen.headers["location"]) == (303, "/jobs")
